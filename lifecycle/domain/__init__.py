@@ -1,0 +1,1 @@
+"""The rules of `domain.md` as pure functions: no I/O, no clock, no randomness, nothing of ours."""

@@ -1,0 +1,215 @@
+"""The commands, each with its own list of fields (design.md 3): what the wire is parsed into.
+
+A field that is not part of the subject's identity holds what was sent, if it has the right JSON
+type: patterns and values are judged by `decide`, because breaking them is a FAILED operation and
+not a broken record. The pydantic types only name JSON types; pydantic does no I/O.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import ConfigDict, StrictBool, StrictFloat, StrictInt, with_config
+from pydantic.alias_generators import to_camel
+
+_wire = with_config(ConfigDict(extra="forbid", alias_generator=to_camel))
+
+
+class SubjectKind(StrEnum):
+    """What a command is about; part of every derived id (design.md 4)."""
+
+    CARD = "card"
+    CONSUMER = "consumer"
+    PRODUCT = "product"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a command is about. Idempotency, versions and hash chains are kept per subject."""
+
+    kind: SubjectKind
+    issuer_id: str
+    id: str
+
+
+class CommandName(StrEnum):
+    """The value of the field `command`."""
+
+    CREATE = "CREATE"
+    ACTIVATE = "ACTIVATE"
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
+    REPLACE = "REPLACE"
+    RENEW = "RENEW"
+    DELETE = "DELETE"
+    LOCK = "LOCK"
+    CONSUMER_REGISTER = "CONSUMER_REGISTER"
+    CONSUMER_DEACTIVATE = "CONSUMER_DEACTIVATE"
+    CONSUMER_REACTIVATE = "CONSUMER_REACTIVATE"
+    PRODUCT_DEFINE = "PRODUCT_DEFINE"
+
+
+class RequestorType(StrEnum):
+    """Who asks (domain.md 5)."""
+
+    ISSUER = "ISSUER"
+    USER = "USER"
+    TSP = "TSP"
+    CCI = "CCI"
+    SYSTEM = "SYSTEM"
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requestor:
+    """Who asks, as sent: `type` may hold a word that is no RequestorType."""
+
+    type: str
+    id: str
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What every command may carry beside its subject."""
+
+    command_id: str
+    command: str
+    issuer_id: str
+    requestor: Requestor | None = None
+    reason_code: str | None = None
+    reason: str | None = None
+    effective_date: str | None = None
+    correlation_id: str | None = None
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardCommand(Command):
+    """A command about a card."""
+
+    card_id: str
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Create(CardCommand):
+    """CREATE: a card issued by this platform. `delete_at` is ISO 8601 UTC."""
+
+    consumer_id: str
+    card_product_id: str
+    state: str | None = None
+    name: str | None = None
+    second_name: str | None = None
+    status_reason: str | None = None
+    delete_at: str | None = None
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activate(CardCommand):
+    """ACTIVATE, with the answer that the product's activation method asks for."""
+
+    last4: str | None = None
+    encrypted_data: str | None = None
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspend(CardCommand):
+    """SUSPEND."""
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(CardCommand):
+    """RESUME."""
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replace(CardCommand):
+    """REPLACE. An issued card forbids `new_card_id` and `encrypted_data` (domain.md 3)."""
+
+    new_card_id: str | None = None
+    encrypted_data: str | None = None
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renew(CardCommand):
+    """RENEW: v2 without `new_card_id`, v1 with `new_card_id` and `new_card_state`."""
+
+    new_card_id: str | None = None
+    new_card_state: str | None = None
+    new_card_product_id: str | None = None
+    new_exp: str | None = None
+    new_auxiliary_exp: str | None = None
+    encrypted_data: str | None = None
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete(CardCommand):
+    """DELETE: irreversible."""
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLock(CardCommand):
+    """LOCK, from the authorisation system."""
+
+    lock: str
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerCommand(Command):
+    """CONSUMER_REGISTER, CONSUMER_DEACTIVATE or CONSUMER_REACTIVATE."""
+
+    consumer_id: str
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefineProduct(Command):
+    """PRODUCT_DEFINE. Absent fields take the defaults of `ProductTerms`."""
+
+    card_product_id: str
+    form: str
+    scheme: str
+    activation_method: str | None = None
+    implicit_activation: StrictBool | None = None
+    auto_renew: StrictBool | None = None
+    auto_renew_days: StrictInt | StrictFloat | None = None
+    transactions: StrictBool | None = None
+    dynamic_cvv2: StrictBool | None = None
+    validity_months: StrictInt | StrictFloat | None = None
+    bin: str | None = None
+
+
+COMMAND_CLASS: dict[CommandName, type[Command]] = {
+    CommandName.CREATE: Create,
+    CommandName.ACTIVATE: Activate,
+    CommandName.SUSPEND: Suspend,
+    CommandName.RESUME: Resume,
+    CommandName.REPLACE: Replace,
+    CommandName.RENEW: Renew,
+    CommandName.DELETE: Delete,
+    CommandName.LOCK: SetLock,
+    CommandName.CONSUMER_REGISTER: ConsumerCommand,
+    CommandName.CONSUMER_DEACTIVATE: ConsumerCommand,
+    CommandName.CONSUMER_REACTIVATE: ConsumerCommand,
+    CommandName.PRODUCT_DEFINE: DefineProduct,
+}
+
+
+def subject_of(command: Command) -> Subject:
+    """The card, consumer or product that `command` is about."""
+    match command:
+        case CardCommand():
+            return Subject(SubjectKind.CARD, command.issuer_id, command.card_id)
+        case ConsumerCommand():
+            return Subject(SubjectKind.CONSUMER, command.issuer_id, command.consumer_id)
+        case DefineProduct():
+            return Subject(SubjectKind.PRODUCT, command.issuer_id, command.card_product_id)
+    raise AssertionError(f"{type(command).__name__} has no subject")
