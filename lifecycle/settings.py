@@ -1,0 +1,197 @@
+"""Every setting of the service: environment variables with the prefix `LIFECYCLE_`.
+
+Each has a name, a default where one is safe, and its unit last in its name. A wrong value is
+refused before anything is touched; `explain` turns pydantic's report into sentences for people.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+ENVIRONMENT_PREFIX = "LIFECYCLE_"
+
+
+class SettingsError(Exception):
+    """The settings are wrong: the message names each setting and says what to do."""
+
+
+class Settings(BaseSettings):
+    """The settings, read from the environment once, at start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    environment: Literal["production", "development"] = Field(
+        "production", description="`development` allows what would be a mistake in production"
+    )
+    kafka_bootstrap_servers: str | None = Field(
+        None, description="host:port[,host:port…] of the Kafka cluster"
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to speak to the brokers"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="with SASL_PLAINTEXT and SASL_SSL"
+    )
+    kafka_sasl_username: str | None = Field(None, description="with SASL_PLAINTEXT and SASL_SSL")
+    kafka_sasl_password: SecretStr | None = Field(
+        None, description="with SASL_PLAINTEXT and SASL_SSL"
+    )
+    kafka_tls_ca_file: Path | None = Field(
+        None, description="PEM file of the authorities that sign the brokers' certificates"
+    )
+    kafka_tls_certificate_file: Path | None = Field(None, description="our certificate, PEM")
+    kafka_tls_key_file: Path | None = Field(None, description="the key of our certificate, PEM")
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:port/database?sslmode=…"
+    )
+    local_dir: Path = Field(
+        Path(".local"), description="where `lifecycle dev` keeps the data of its own servers"
+    )
+    topic_prefix: str = Field(
+        "cards", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="first word of every topic"
+    )
+    partitions: int = Field(
+        12, ge=1, le=1024, description="partitions of commands and events; never changes"
+    )
+    replication_factor: int = Field(
+        1, ge=1, le=9, description="copies of each topic that `topics create` asks for"
+    )
+    consumer_group: str = Field(
+        "card-lifecycle", min_length=1, max_length=255, description="Kafka group of the workers"
+    )
+    publish: Literal["transactional", "idempotent"] = Field(
+        "transactional",
+        description="`idempotent` is faster but has no fence: a repeat may be seen after a crash",
+    )
+    issuer_time_zones: dict[str, str] = Field(
+        default_factory=dict,
+        description='JSON object, issuerId to IANA time zone, e.g. {"BANK000001": "Europe/Paris"};'
+        " UTC for all others",
+    )
+    clock_offset_seconds: int = Field(
+        0,
+        ge=-(10**9),
+        le=10**9,
+        description="development only: added to the time of every record and of the views",
+    )
+    commands_retention_days: int = Field(100, ge=1, description="of the command topic")
+    events_retention_days: int = Field(400, ge=1, description="of the event topic")
+    dead_letters_retention_days: int = Field(100, ge=1, description="of the dead-letter topic")
+    max_command_bytes: int = Field(
+        65_536, ge=1_024, le=900_000, description="a longer command is a dead letter TOO_LARGE"
+    )
+    poll_records_max: int = Field(
+        2_000, ge=1, le=10_000, description="records taken in one transaction"
+    )
+    poll_timeout_ms: int = Field(20, ge=1, le=1_000, description="how long a poll waits")
+    recent_commands_max: int = Field(
+        16, ge=1, le=64, description="command ids that a card's row remembers; older: the log"
+    )
+    unpublished_rows_max: int = Field(
+        10_000, ge=1_000, description="rows of a lane that may wait for Kafka before intake waits"
+    )
+    publish_rows_max: int = Field(2_000, ge=1, description="rows in one Kafka transaction")
+    kafka_transaction_timeout_ms: int = Field(
+        15_000, ge=1_000, le=60_000, description="after this an unfinished publication is aborted"
+    )
+    kafka_request_timeout_ms: int = Field(10_000, ge=1_000, description="one request to a broker")
+    session_timeout_ms: int = Field(
+        10_000, ge=6_000, description="a worker silent for so long loses its partitions"
+    )
+    rebalance_timeout_ms: int = Field(
+        30_000, ge=5_000, description="within this a worker gives up the lanes taken from it"
+    )
+    database_connect_timeout_ms: int = Field(10_000, ge=100, description="opening a connection")
+    database_statement_timeout_ms: int = Field(20_000, ge=100, description="one SQL statement")
+    database_lock_timeout_ms: int = Field(10_000, ge=100, description="waiting for a row lock")
+    retry_ms_max: int = Field(
+        60_000,
+        ge=0,
+        description="a database or broker away for longer than this ends the process with 1",
+    )
+    sweep_interval_ms: int = Field(
+        1_000, ge=50, le=1_000, description="how often lanes are asked for rows not published"
+    )
+    log_format: Literal["console", "json"] = Field("json", description="how log lines are written")
+
+    @field_validator("issuer_time_zones")
+    @classmethod
+    def _zones_exist(cls, zones: dict[str, str]) -> dict[str, str]:
+        for issuer_id, zone in zones.items():
+            try:
+                ZoneInfo(zone)
+            except (ZoneInfoNotFoundError, ValueError) as error:
+                raise ValueError(f"{zone!r} of {issuer_id!r} is no IANA time zone") from error
+        return zones
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(
+            ("postgresql://", "postgres://")
+        ):
+            raise ValueError("must start with postgresql://")
+        return url
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.clock_offset_seconds and self.environment == "production":
+            raise ValueError(
+                "LIFECYCLE_CLOCK_OFFSET_SECONDS moves the clock of every decision: it is allowed"
+                " only with LIFECYCLE_ENVIRONMENT=development"
+            )
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                "LIFECYCLE_KAFKA_SECURITY_PROTOCOL asks for SASL: set"
+                " LIFECYCLE_KAFKA_SASL_USERNAME and LIFECYCLE_KAFKA_SASL_PASSWORD"
+            )
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: naming every wrong setting; nothing was touched.
+
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from None
+    except SourceError as error:
+        raise SettingsError(f"{error}: it must be JSON") from None
+
+
+def explain(error: ValidationError) -> str:
+    """One line for each wrong setting, without its value: it may be a secret."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        field = "_".join(str(part) for part in problem["loc"][:1]).upper()
+        message = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{ENVIRONMENT_PREFIX}{field}: {message}" if field else message)
+    return "\n".join(lines)
+
+
+def required(settings: Settings, field: Literal["kafka_bootstrap_servers", "database_url"]) -> str:
+    """The value of a setting that this command cannot do without.
+
+    Raises:
+        SettingsError: it is not set.
+
+    """
+    value = getattr(settings, field)
+    if value is None:
+        raise SettingsError(
+            f"{ENVIRONMENT_PREFIX}{field.upper()} is not set."
+            " Set it, or try everything on servers of its own with `lifecycle dev`."
+        )
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
