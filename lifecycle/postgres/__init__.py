@@ -1,0 +1,1 @@
+"""Every SQL statement of the service, and nothing else: no rule, no decision, no Kafka."""

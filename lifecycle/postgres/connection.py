@@ -1,0 +1,62 @@
+"""Connections to PostgreSQL, each wait with a limit, and the question which errors may pass.
+
+The limits are set on the server too: a session of ours that stops inside a transaction, because
+the process was paused or its network fell away, must not keep a lane locked.
+"""
+
+import asyncpg
+
+from lifecycle.settings import Settings, required
+
+POOL_CONNECTIONS_MAX = 6
+
+# SQLSTATE classes and codes after which the same statement may work: connection exceptions,
+# transaction rollbacks (deadlock, serialization), resources, operator intervention, system errors.
+_TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+_TRANSIENT_CODES = frozenset(
+    {
+        "55P03",  # lock_not_available
+        "25006",  # read_only_sql_transaction: a standby that is not promoted yet
+        "25P03",  # idle_in_transaction_session_timeout
+    }
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the database may accept the same work later, so that nothing is wrong with it."""
+    if isinstance(error, asyncpg.PostgresError):
+        code = str(error.sqlstate or "")
+        return code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT_CODES
+    return isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError)
+
+
+def server_limits(settings: Settings) -> dict[str, str]:
+    """The limits that the server keeps for each of our sessions."""
+    return {
+        "application_name": "card-lifecycle",
+        "statement_timeout": str(settings.database_statement_timeout_ms),
+        "lock_timeout": str(settings.database_lock_timeout_ms),
+        "idle_in_transaction_session_timeout": str(settings.database_statement_timeout_ms),
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+        "timezone": "UTC",
+    }
+
+
+async def open_pool(settings: Settings) -> asyncpg.Pool:
+    """Open the pool that a worker or a command of the command line uses.
+
+    Raises:
+        OSError, TimeoutError, asyncpg.PostgresError: the database can't be reached.
+    """
+    pool: asyncpg.Pool = await asyncpg.create_pool(
+        required(settings, "database_url"),
+        min_size=1,
+        max_size=POOL_CONNECTIONS_MAX,
+        timeout=settings.database_connect_timeout_ms / 1000,
+        # Above the server's own limit: the server's answer says more than our time-out.
+        command_timeout=settings.database_statement_timeout_ms / 1000 + 5,
+        server_settings=server_limits(settings),
+    )
+    return pool

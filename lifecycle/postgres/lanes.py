@@ -1,0 +1,183 @@
+"""The three lane tables: where intake stands, how far the log is numbered, what is published.
+
+Lock order in every transaction: lane_in, lane_out, consumer, card, each sorted by its key; in any
+other order two workers deadlock.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakePosition:
+    """Where intake of one command partition stands."""
+
+    next_offset: int
+    last_record_offset: int | None
+    last_record_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """How far one lane is numbered and published, as committed."""
+
+    last_seq: int
+    published_seq: int
+    dead_letter_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """One partition's step in one transaction: from the lane's position to behind `to_offset`."""
+
+    partition: int
+    from_offset: int
+    to_offset: int
+    last_record_hash: bytes
+
+
+async def ensure_lanes(pool: asyncpg.Pool, partition_count: int) -> None:
+    """Give every lane its rows; harmless when they are there."""
+    for statement in (
+        "INSERT INTO lane_out (partition) SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING",
+        "INSERT INTO lane_pub (partition) SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING",
+    ):
+        await pool.execute(statement, partition_count)
+
+
+async def load_intake(
+    pool: asyncpg.Pool, first_offsets: Mapping[int, int]
+) -> dict[int, IntakePosition]:
+    """The positions of the partitions that are the keys of `first_offsets`.
+
+    A partition that was never taken starts at its value: the first offset that the topic has.
+    """
+    partitions = sorted(first_offsets)
+    await pool.execute(
+        "INSERT INTO lane_in (partition, next_offset)"
+        " SELECT * FROM unnest($1::integer[], $2::bigint[]) ON CONFLICT DO NOTHING",
+        partitions,
+        [first_offsets[partition] for partition in partitions],
+    )
+    rows = await pool.fetch("SELECT * FROM lane_in WHERE partition = ANY($1)", partitions)
+    return {
+        row["partition"]: IntakePosition(
+            next_offset=row["next_offset"],
+            last_record_offset=row["last_record_offset"],
+            last_record_hash=row["last_record_hash"],
+        )
+        for row in rows
+    }
+
+
+async def advance_intake(connection: asyncpg.Connection, advances: Sequence[Advance]) -> bool:
+    """Take the records: move every partition on, if each stands where its step begins.
+
+    This is exactly-once intake and fencing in one. A second owner of a partition blocks here until
+    we commit, then finds the lane elsewhere and takes nothing.
+
+    Returns:
+        False when a lane was not where it was expected; then the transaction must be rolled back.
+    """
+    moved = await connection.fetchval(
+        """
+        WITH step AS (
+            SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bytea[])
+                AS u(partition, from_offset, to_offset, record_hash)
+        ), locked AS (
+            -- Sorted: two owners of the same lanes would otherwise lock them crosswise.
+            SELECT partition FROM lane_in WHERE partition = ANY($1) ORDER BY partition FOR UPDATE
+        ), moved AS (
+            UPDATE lane_in SET next_offset = step.to_offset,
+                last_record_offset = step.to_offset - 1, last_record_hash = step.record_hash
+            FROM step, (SELECT count(*) FROM locked) AS all_locked
+            WHERE lane_in.partition = step.partition AND lane_in.next_offset = step.from_offset
+            RETURNING 1
+        )
+        SELECT count(*) FROM moved
+        """,
+        [advance.partition for advance in advances],
+        [advance.from_offset for advance in advances],
+        [advance.to_offset for advance in advances],
+        [advance.last_record_hash for advance in advances],
+    )
+    return bool(moved == len(advances))
+
+
+async def lock_lanes(connection: asyncpg.Connection, partitions: Sequence[int]) -> dict[int, int]:
+    """Lock the home lanes of every subject of a batch; their last sequence numbers.
+
+    Whatever is read after this, in a new statement, is what the transaction before us left: reading
+    first and locking then loses updates and forks a card's hash chain.
+    """
+    rows = await connection.fetch(
+        "SELECT partition, last_seq FROM lane_out WHERE partition = ANY($1)"
+        " ORDER BY partition FOR UPDATE",
+        partitions,
+    )
+    return {row["partition"]: row["last_seq"] for row in rows}
+
+
+async def store_last_seq(connection: asyncpg.Connection, last_seq: Mapping[int, int]) -> None:
+    """Keep how far each locked lane is numbered now."""
+    await connection.execute(
+        """
+        UPDATE lane_out SET last_seq = u.last_seq
+        FROM unnest($1::integer[], $2::bigint[]) AS u(partition, last_seq)
+        WHERE lane_out.partition = u.partition
+        """,
+        list(last_seq.keys()),
+        list(last_seq.values()),
+    )
+
+
+async def load_publications(
+    pool: asyncpg.Pool, partitions: Sequence[int]
+) -> dict[int, Publication]:
+    """How far the lanes are numbered and published."""
+    rows = await pool.fetch(
+        "SELECT partition, last_seq, published_seq, dead_letter_offset"
+        " FROM lane_out JOIN lane_pub USING (partition) WHERE partition = ANY($1)",
+        partitions,
+    )
+    return {
+        row["partition"]: Publication(
+            last_seq=row["last_seq"],
+            published_seq=row["published_seq"],
+            dead_letter_offset=row["dead_letter_offset"],
+        )
+        for row in rows
+    }
+
+
+async def store_published(
+    pool: asyncpg.Pool, partition: int, published_seq: int, dead_letter_offset: int
+) -> None:
+    """Note what Kafka acknowledged. GREATEST: an owner of the past never moves a lane back."""
+    await pool.execute(
+        """
+        UPDATE lane_pub SET published_seq = GREATEST(published_seq, $2),
+            dead_letter_offset = GREATEST(dead_letter_offset, $3)
+        WHERE partition = $1
+        """,
+        partition,
+        published_seq,
+        dead_letter_offset,
+    )
+
+
+async def lanes_behind(pool: asyncpg.Pool, partitions: Sequence[int]) -> list[int]:
+    """The lanes that have rows or dead letters not known to be published."""
+    rows = await pool.fetch(
+        """
+        SELECT partition FROM lane_out JOIN lane_pub USING (partition)
+        WHERE partition = ANY($1) AND (last_seq > published_seq OR EXISTS (
+            SELECT FROM dead_letter
+            WHERE dead_letter.partition = lane_pub.partition
+                AND command_offset > dead_letter_offset))
+        """,
+        partitions,
+    )
+    return [row["partition"] for row in rows]

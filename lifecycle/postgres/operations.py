@@ -1,0 +1,254 @@
+"""The operation log, which is the outbox: rows go in by COPY and come out in lane order.
+
+A row holds the bytes of its event as they are published, so that whoever publishes it, now or after
+a crash, publishes the same.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+LANES_CHANNEL = "card_lifecycle_lanes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRow:
+    """One change of an operation's status, and the event that tells it."""
+
+    lane: int
+    seq: int
+    event_id: UUID
+    aggregate_type: str
+    key: str
+    event_type: str
+    payload: bytes
+    traceparent: str | None
+    issuer_id: str
+    operation_id: UUID
+    caused: bool
+    content_hash: bytes
+    status: str
+    start_time: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """What the publisher needs of an operation."""
+
+    seq: int
+    event_id: UUID
+    key: str
+    event_type: str
+    payload: bytes
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterRow:
+    """A record that could not become a command, as it is published. `headers` in order."""
+
+    partition: int
+    command_offset: int
+    code: str
+    error: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeCount:
+    """What became of the records of one partition in one transaction (G1)."""
+
+    partition: int
+    from_offset: int
+    to_offset: int
+    records: int
+    operations: int
+    duplicates: int
+    ignored: int
+    dead_letters: int
+    foreign_partition: int
+
+
+async def copy_operations(connection: asyncpg.Connection, rows: Sequence[OperationRow]) -> None:
+    """Append to the log, in the order of `rows`."""
+    await connection.copy_records_to_table(
+        "operation",
+        columns=[
+            *("lane", "seq", "id", "aggregatetype", "aggregateid", "type", "payload"),
+            *("traceparent", "issuer_id", "operation_id", "caused", "content_hash", "status"),
+            *("start_time", "expires_at"),
+        ],
+        records=[
+            (
+                *(row.lane, row.seq, row.event_id, row.aggregate_type, row.key, row.event_type),
+                *(row.payload, row.traceparent, row.issuer_id, row.operation_id, row.caused),
+                *(row.content_hash, row.status, row.start_time, row.expires_at),
+            )
+            for row in rows
+        ],
+    )
+
+
+async def copy_dead_letters(connection: asyncpg.Connection, rows: Sequence[DeadLetterRow]) -> None:
+    """Append dead letters; they are published with the events of their partition's lane."""
+    await connection.copy_records_to_table(
+        "dead_letter",
+        columns=["partition", "command_offset", "code", "error", "key", "value", "headers"],
+        records=[
+            (
+                *(row.partition, row.command_offset, row.code, row.error, row.key, row.value),
+                _pack_headers(row.headers),
+            )
+            for row in rows
+        ],
+    )
+
+
+async def copy_intake_counts(connection: asyncpg.Connection, rows: Sequence[IntakeCount]) -> None:
+    """Record what became of the records that this transaction takes."""
+    await connection.copy_records_to_table(
+        "intake_batch",
+        columns=[
+            *("partition", "from_offset", "to_offset", "records", "operations", "duplicates"),
+            *("ignored", "dead_letters", "foreign_partition"),
+        ],
+        records=[
+            (
+                *(row.partition, row.from_offset, row.to_offset, row.records, row.operations),
+                *(row.duplicates, row.ignored, row.dead_letters, row.foreign_partition),
+            )
+            for row in rows
+        ],
+    )
+
+
+async def load_commands_of(
+    connection: asyncpg.Connection, keys: Sequence[tuple[str, str]], commands_max: int
+) -> dict[str, list[tuple[bytes, bytes]]]:
+    """The last commands of subjects that have no row, by key of the event, oldest first.
+
+    `keys` are pairs of issuerId and event key. Each command is its operation id and content hash,
+    as bytes. One more than `commands_max` is looked for, so that the caller sees when there are
+    more than fit in a row.
+    """
+    rows = await connection.fetch(
+        """
+        SELECT u.key, log.operation_id, log.content_hash
+        FROM unnest($1::text[], $2::text[]) AS u(issuer_id, key)
+        CROSS JOIN LATERAL (
+            SELECT seq, operation_id, content_hash FROM operation
+            WHERE issuer_id = u.issuer_id AND aggregateid = u.key AND NOT caused
+            ORDER BY seq DESC LIMIT $3
+        ) AS log
+        ORDER BY u.key, log.seq
+        """,
+        [issuer_id for issuer_id, _ in keys],
+        [key for _, key in keys],
+        commands_max + 1,
+    )
+    found: dict[str, list[tuple[bytes, bytes]]] = {}
+    for key, operation_id, content_hash in rows:
+        found.setdefault(key, []).append((operation_id.bytes, content_hash))
+    return found
+
+
+async def load_content_hashes(
+    connection: asyncpg.Connection, operations: Sequence[tuple[str, UUID]]
+) -> dict[UUID, bytes]:
+    """The content hashes of the operations that the log holds among pairs of issuerId and id."""
+    rows = await connection.fetch(
+        """
+        SELECT DISTINCT operation_id, content_hash
+        FROM unnest($1::text[], $2::uuid[]) AS u(issuer_id, operation_id)
+        JOIN operation USING (issuer_id, operation_id)
+        """,
+        [issuer_id for issuer_id, _ in operations],
+        [operation_id for _, operation_id in operations],
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def load_outbox(
+    pool: asyncpg.Pool, lane: int, after_seq: int, rows_max: int
+) -> list[OutboxRow]:
+    """The next committed rows of a lane, in order."""
+    rows = await pool.fetch(
+        "SELECT seq, id, aggregateid, type, payload, traceparent FROM operation"
+        " WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        lane,
+        after_seq,
+        rows_max,
+    )
+    return [
+        OutboxRow(
+            seq=row[0],
+            event_id=row[1],
+            key=row[2],
+            event_type=row[3],
+            payload=row[4],
+            traceparent=row[5],
+        )
+        for row in rows
+    ]
+
+
+async def load_dead_letters(
+    pool: asyncpg.Pool, partition: int, after_offset: int, rows_max: int
+) -> list[DeadLetterRow]:
+    """The next dead letters of a partition, in the order of their records."""
+    rows = await pool.fetch(
+        "SELECT command_offset, code, error, key, value, headers FROM dead_letter"
+        " WHERE partition = $1 AND command_offset > $2 ORDER BY command_offset LIMIT $3",
+        partition,
+        after_offset,
+        rows_max,
+    )
+    return [
+        DeadLetterRow(
+            partition=partition,
+            command_offset=row[0],
+            code=row[1],
+            error=row[2],
+            key=row[3],
+            value=row[4],
+            headers=_unpack_headers(row[5]),
+        )
+        for row in rows
+    ]
+
+
+async def event_id_at(pool: asyncpg.Pool, lane: int, seq: int) -> UUID | None:
+    """The id of one event of the log; None when retention has dropped it."""
+    found: UUID | None = await pool.fetchval(
+        "SELECT id FROM operation WHERE lane = $1 AND seq = $2", lane, seq
+    )
+    return found
+
+
+async def notify_lanes(connection: asyncpg.Connection, lanes: Sequence[int]) -> None:
+    """Tell the owners of other lanes, when we commit, that there is something to publish."""
+    await connection.execute(
+        "SELECT pg_notify($1, lane::text) FROM unnest($2::integer[]) AS u(lane)",
+        LANES_CHANNEL,
+        lanes,
+    )
+
+
+def _pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    return orjson.dumps(
+        [(name, None if value is None else b64encode(value).decode()) for name, value in headers]
+    )
+
+
+def _unpack_headers(packed: bytes) -> tuple[tuple[str, bytes | None], ...]:
+    return tuple(
+        (name, None if value is None else b64decode(value)) for name, value in orjson.loads(packed)
+    )
