@@ -1,0 +1,288 @@
+"""From the bytes of a record to a command, or to the reason why it is none (design.md 3, 5).
+
+Runs once per record on the worker's only thread: pure, bounded by the record's size, and it never
+raises, because a record that raises would take its neighbours in the poll with it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from itertools import chain
+from types import MappingProxyType
+from typing import NamedTuple, NoReturn, cast
+
+import orjson
+import rfc8785
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator
+
+from lifecycle.domain.commands import (
+    COMMAND_CLASS,
+    Command,
+    CommandName,
+    Subject,
+    SubjectKind,
+    subject_of,
+)
+from lifecycle.domain.defaults import DEFAULT_STATE, default_reason_code, default_requestor
+from lifecycle.kafka import cloudevents, sensitive
+from lifecycle.kafka.partitioner import key_of
+from lifecycle.kafka.records import DeadLetterCode, RawRecord, RefusedError, shown
+from lifecycle.kafka.strict_json import parse_object
+
+__all__ = ["Broken", "Parsed", "RawRecord", "parse"]
+
+MAX_COMMAND_BYTES_DEFAULT = 65_536
+"""`LIFECYCLE_MAX_COMMAND_BYTES` when it is not set: of the value alone, headers don't count."""
+
+CONTENT_HASH_BYTES = 16
+
+
+class Parsed(NamedTuple):
+    """A command that is fit to be decided.
+
+    `content_hash` is the first half of SHA-256 over its content: equal for the same content
+    (design.md 5, "Same content"). `traceparent` is a valid W3C value or None.
+    """
+
+    command: Command
+    subject: Subject
+    content_hash: bytes
+    traceparent: str | None
+
+
+class Broken(NamedTuple):
+    """A record that becomes a dead letter. `error` echoes nothing that was sent."""
+
+    code: DeadLetterCode
+    error: str
+
+
+def parse(
+    record: RawRecord, *, max_command_bytes: int = MAX_COMMAND_BYTES_DEFAULT
+) -> Parsed | Broken:
+    """The command that `record` holds, or what is wrong with it.
+
+    Never raises. A record that is broken in several ways gets the code of the first check that it
+    fails; `dead_letter` then looks for card numbers, which win over every other code.
+    """
+    try:
+        return _parse(record, max_command_bytes)
+    except RefusedError as refused:
+        return Broken(refused.code, refused.error)
+
+
+def _parse(record: RawRecord, max_command_bytes: int) -> Parsed:
+    value = record.value
+    if value is None:
+        raise RefusedError(
+            DeadLetterCode.NULL_VALUE, "The value is null; send one JSON object per record."
+        )
+    if len(value) > max_command_bytes:
+        raise RefusedError(
+            DeadLetterCode.TOO_LARGE,
+            f"The value has {len(value)} bytes; at most {max_command_bytes} are taken.",
+        )
+    opened = _opened(record.headers, value) if record.headers else _without_headers(value)
+    body = opened.body
+    name = _name_of(body)
+    try:
+        # The dictionary is checked against the very dataclass that the domain uses.
+        command = cast("Command", _VALIDATORS[name].validate_python(body))
+    except ValidationError as problems:
+        _refuse_fields(problems)
+    subject = subject_of(command)
+    key = _checked_key(command, subject)
+    if record.key != key:
+        raise RefusedError(
+            DeadLetterCode.KEY_MISMATCH,
+            f"The record's key is not {_KEY_FORM[subject.kind]} of the body; send that key.",
+        )
+    if opened.is_suspicious:
+        for found in chain(sensitive.in_fields(body), sensitive.in_fields(opened.envelope)):
+            raise RefusedError(
+                DeadLetterCode.SENSITIVE_DATA,
+                f"A card number stands in {found.place}; send it only inside encryptedData.",
+            )
+    content_hash = _content_hash(name, command, body, may_hold_nulls=b"null" in value)
+    return Parsed(command, subject, content_hash, opened.traceparent)
+
+
+class _Opened(NamedTuple):
+    """A command object out of its envelope; `is_suspicious`: it may hold a card number."""
+
+    body: dict[str, object]
+    envelope: Mapping[str, object]
+    traceparent: str | None
+    is_suspicious: bool
+
+
+_NO_ENVELOPE: Mapping[str, object] = MappingProxyType({})
+
+
+def _without_headers(value: bytes) -> _Opened:
+    return _Opened(parse_object(value), _NO_ENVELOPE, None, sensitive.is_suspicious(value))
+
+
+def _opened(headers: Sequence[tuple[str, bytes | None]], value: bytes) -> _Opened:
+    counted = cloudevents.counted_headers(headers)
+    is_structured = cloudevents.is_structured(counted)
+    body = parse_object(value)
+    envelope = _NO_ENVELOPE
+    if is_structured:
+        body, envelope = cloudevents.unwrap(body)
+    is_suspicious = sensitive.is_suspicious(value)
+    attributes = cloudevents.binary_attributes(counted)
+    if attributes is not None:
+        cloudevents.adopt(body, attributes, prefix=cloudevents.ATTRIBUTE_PREFIX)
+        # The body may have left its id to a header, which nobody has looked at yet.
+        is_suspicious = is_suspicious or sensitive.is_suspicious(counted["ce_id"].encode())
+    traceparent = cloudevents.traceparent(counted)
+    if traceparent is not None and sensitive.in_text(traceparent):
+        # It would be published with the event, and one in some ten thousand reads like a number.
+        traceparent = None
+    return _Opened(body, envelope, traceparent, is_suspicious)
+
+
+# --- which command, and its fields
+
+_VALIDATORS: dict[str, SchemaValidator] = {
+    name.value: cast("SchemaValidator", TypeAdapter(command_class).validator)
+    for name, command_class in COMMAND_CLASS.items()
+}
+
+# Of several things that are wrong with the fields, the first in this order is told.
+_CODE_OF_PROBLEM = {
+    "missing": DeadLetterCode.FIELD_MISSING,
+    "unexpected_keyword_argument": DeadLetterCode.FIELD_UNKNOWN,
+}
+_ADVICE = {
+    DeadLetterCode.FIELD_MISSING: "is missing; send it",
+    DeadLetterCode.FIELD_UNKNOWN: "is not one of this command; leave it out",
+    DeadLetterCode.FIELD_TYPE: "has the wrong JSON type; `lifecycle schema` prints the right one",
+}
+
+
+def _name_of(body: Mapping[str, object]) -> CommandName:
+    name = body.get("command")
+    if type(name) is not str:
+        code = DeadLetterCode.FIELD_TYPE if "command" in body else DeadLetterCode.FIELD_MISSING
+        raise RefusedError(code, f"Field command {_ADVICE[code]}.")
+    known = _NAMES.get(name)
+    if known is None:
+        raise RefusedError(
+            DeadLetterCode.UNKNOWN_COMMAND,
+            "Field command names no command that this service takes; `lifecycle schema` prints "
+            "those that it takes.",
+        )
+    return known
+
+
+_NAMES: dict[str, CommandName] = {name.value: name for name in COMMAND_CLASS}
+
+
+def _refuse_fields(problems: ValidationError) -> NoReturn:
+    first: dict[DeadLetterCode, str] = {}
+    for problem in problems.errors(include_url=False, include_context=False, include_input=False):
+        code = _CODE_OF_PROBLEM.get(problem["type"], DeadLetterCode.FIELD_TYPE)
+        first.setdefault(code, _path(problem["loc"]))
+    for code, advice in _ADVICE.items():
+        if code in first:
+            raise RefusedError(code, f"Field {first[code]} {advice}.") from None
+    raise AssertionError("pydantic refused a command without saying why") from problems
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    # Below a number pydantic names the members of the union that it tried.
+    names = location if location[0] == "requestor" else location[:1]
+    return ".".join(shown(str(name)) for name in names)
+
+
+# --- identity
+
+# One expression over the whole key checks two fields at once: no alphabet here has a slash.
+_KEY = {
+    SubjectKind.CARD: re.compile(rb"[A-Za-z0-9_-]{10}/[A-Za-z0-9_-]{1,48}"),
+    SubjectKind.CONSUMER: re.compile(rb"[A-Za-z0-9_-]{10}/consumer/[A-Za-z0-9_-]{1,64}"),
+    SubjectKind.PRODUCT: re.compile(rb"[A-Za-z0-9_-]{10}/product/[A-Za-z0-9_-]{1,48}"),
+}
+_KEY_FORM = {
+    SubjectKind.CARD: "<issuerId>/<cardId>",
+    SubjectKind.CONSUMER: "<issuerId>/consumer/<consumerId>",
+    SubjectKind.PRODUCT: "<issuerId>/product/<cardProductId>",
+}
+_ISSUER_ID = re.compile(r"[A-Za-z0-9_-]{10}")
+_SUBJECT_ID_FORMAT = {
+    SubjectKind.CARD: ("cardId", "1-48 of A-Z a-z 0-9 _ -"),
+    SubjectKind.CONSUMER: ("consumerId", "1-64 of A-Z a-z 0-9 _ -"),
+    SubjectKind.PRODUCT: ("cardProductId", "1-48 of A-Z a-z 0-9 _ -"),
+}
+_COMMAND_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+# design.md 3. The timers' own commands are not built, so that nobody may use their prefixes yet.
+_COMMAND_OF_RESERVED_PREFIX = {
+    "EXPIRE:": "EXPIRE",
+    "AUTO_RENEW:": "AUTO_RENEW",
+    "DELETE_DUE:": "DELETE_DUE",
+    "TIME_OUT:": "TIME_OUT",
+    "CASCADE:": "DELETE",
+}
+_RESERVED_PREFIXES = tuple(_COMMAND_OF_RESERVED_PREFIX)
+
+
+def _checked_key(command: Command, subject: Subject) -> bytes:
+    """The key that the record must have, made of fields that have their format."""
+    key = key_of(subject)
+    if _KEY[subject.kind].fullmatch(key) is None:
+        if _ISSUER_ID.fullmatch(command.issuer_id) is None:
+            raise _bad_format("issuerId", "exactly 10 of A-Z a-z 0-9 _ -")
+        raise _bad_format(*_SUBJECT_ID_FORMAT[subject.kind])
+    command_id = command.command_id
+    if _COMMAND_ID.fullmatch(command_id) is None:
+        raise _bad_format("commandId", "1-64 of A-Z a-z 0-9 _ . : -")
+    if command_id.startswith(_RESERVED_PREFIXES):
+        prefix = command_id.partition(":")[0] + ":"
+        if command.command != _COMMAND_OF_RESERVED_PREFIX[prefix]:
+            raise _bad_format("commandId", f"an id without the reserved prefix {prefix}")
+    return key
+
+
+def _bad_format(field: str, wanted: str) -> RefusedError:
+    return RefusedError(DeadLetterCode.FIELD_INVALID_FORMAT, f"Field {field} must be {wanted}.")
+
+
+# --- content
+
+# Commands whose fields are only texts and truth values: orjson, which sorts ASCII names as RFC 8785
+# does, writes exactly its JSON and is twenty times as fast. Numbers it may write otherwise.
+_WITH_NUMBERS = frozenset({CommandName.PRODUCT_DEFINE})
+
+
+def _content_hash(
+    name: CommandName, command: Command, body: dict[str, object], *, may_hold_nulls: bool
+) -> bytes:
+    """The first half of SHA-256 over the content of a command (design.md 5, "Same content").
+
+    `body` is a valid command's object and is filled in place. `encryptedData` enters as its text.
+    """
+    requestor = command.requestor
+    if requestor is None:
+        requestor = default_requestor(name, command.issuer_id)
+        body["requestor"] = {"type": requestor.type, "id": requestor.id}
+    if command.reason_code is None:
+        reason_code = default_reason_code(name, requestor.type)
+        if reason_code is not None:
+            body["reasonCode"] = reason_code
+    if name is CommandName.CREATE and body.get("state") is None:
+        body["state"] = DEFAULT_STATE
+    # Only optional fields can be null here, and those have no members of their own.
+    content = _without_nulls(body) if may_hold_nulls else body
+    if name in _WITH_NUMBERS:
+        canonical = rfc8785.dumps(cast("dict[str, str]", content))
+    else:
+        canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return sha256(canonical).digest()[:CONTENT_HASH_BYTES]
+
+
+def _without_nulls(body: Mapping[str, object]) -> dict[str, object]:
+    return {name: member for name, member in body.items() if member is not None}

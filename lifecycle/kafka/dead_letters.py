@@ -1,0 +1,120 @@
+"""Dead letters: a broken record as it is published, with what was wrong (design.md 5).
+
+Nothing that holds a card number gets this far: every dead letter is searched whole, and what holds
+one is left out of it, whatever else the record was refused for.
+"""
+
+from hashlib import sha256
+from typing import NamedTuple
+
+from lifecycle.kafka import sensitive
+from lifecycle.kafka.records import (
+    ERROR_CHARACTERS_MAX,
+    DeadLetterCode,
+    RawRecord,
+    RefusedError,
+    shown,
+)
+from lifecycle.kafka.strict_json import parse_object
+
+__all__ = ["DeadLetter", "DeadLetterCode", "dead_letter"]
+
+OWN_HEADER_PREFIX = "dlq-"
+_PLACES_NAMED_MAX = 3
+
+
+class DeadLetter(NamedTuple):
+    """One record of the dead-letter topic. `code` and `error` stand in its headers too.
+
+    A tombstone keeps its null value; a value that is left out is zero bytes, a key None.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    code: DeadLetterCode
+    error: str
+
+
+def dead_letter(record: RawRecord, code: DeadLetterCode, error: str) -> DeadLetter:
+    """`record` as a dead letter: SENSITIVE_DATA when it holds a card number, otherwise `code`.
+
+    `error` must not echo what was sent; it is cut to `ERROR_CHARACTERS_MAX`. Never raises.
+    `dlq-` headers of a dead letter that was sent again are replaced by ours.
+    """
+    key, value = record.key, record.value
+    headers: list[tuple[str, bytes | None]] = [
+        (name, content)
+        for name, content in record.headers
+        if not name.startswith(OWN_HEADER_PREFIX)
+    ]
+    in_value = _in_value(value)
+    in_headers = [_in_header(name, content) for name, content in headers]
+    in_key = key is not None and sensitive.in_bytes(key)
+    places = [finding.place for finding in in_value]
+    places += [place for place in in_headers if place]
+    if in_key:
+        places.append("the key")
+    if not places and code is DeadLetterCode.SENSITIVE_DATA:
+        # Whoever found a card number that this search does not find may have read the record
+        # otherwise: it is not published on the strength of our not finding it.
+        in_value = [sensitive.Finding("the value", is_identifier=True)]
+        places = ["the value"]
+    if places:
+        code, error = DeadLetterCode.SENSITIVE_DATA, _sensitive_error(places)
+        if in_key or any(finding.is_identifier for finding in in_value):
+            key = None
+        headers = [
+            header for header, place in zip(headers, in_headers, strict=True) if place is None
+        ]
+    error = error[:ERROR_CHARACTERS_MAX]
+    headers += _own_headers(record, code, error)
+    if in_value and value is not None:
+        headers.append(("dlq-value-sha256", sha256(value).hexdigest().encode()))
+        value = b""
+    return DeadLetter(key, value, tuple(headers), code, error)
+
+
+def _own_headers(
+    record: RawRecord, code: DeadLetterCode, error: str
+) -> list[tuple[str, bytes | None]]:
+    return [
+        ("dlq-error-code", code.value.encode()),
+        ("dlq-error", error.encode(errors="replace")),
+        ("dlq-topic", record.topic.encode()),
+        ("dlq-partition", b"%d" % record.partition),
+        ("dlq-offset", b"%d" % record.offset),
+        ("dlq-timestamp", b"%d" % record.timestamp),
+    ]
+
+
+def _in_value(value: bytes | None) -> list[sensitive.Finding]:
+    if value is None:
+        return []
+    try:
+        members = parse_object(value)
+    except RefusedError:
+        found = sensitive.in_bytes(value, is_readable_object=False)
+        # Which of its parts are identifiers nobody can tell: the key goes only by its own search.
+        return [sensitive.Finding("the value", is_identifier=False)] if found else []
+    findings = list(sensitive.in_fields(members))
+    if not findings and sensitive.in_bytes(value):
+        return [sensitive.Finding("the value", is_identifier=False)]
+    return findings
+
+
+def _in_header(name: str, content: bytes | None) -> str | None:
+    if sensitive.in_text(name):
+        return "the name of a header"
+    if content is not None and sensitive.in_bytes(content):
+        return f"header {shown(name)}"
+    return None
+
+
+def _sensitive_error(places: list[str]) -> str:
+    named = ", ".join(dict.fromkeys(places[:_PLACES_NAMED_MAX]))
+    more = ", and in more places" if len(places) > _PLACES_NAMED_MAX else ""
+    return (
+        f"A card number stands in {named}{more}; what holds it is left out of this dead letter. "
+        "Send card numbers only inside encryptedData."
+    )[:ERROR_CHARACTERS_MAX]
