@@ -1,0 +1,226 @@
+"""The decision: a subject, a command and its context give the operation that is recorded.
+
+Pure and total: whatever strings a command holds and whatever state its subject is in, the answer
+is a value. The order of the checks is that of design.md 5, "Which error"; what each state allows
+is in `machine.py`, compiled here into functions once, when the module is loaded. Consumers and
+products, which have no machine, are decided in `decide_consumer.py` and `decide_product.py`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lifecycle.domain import months
+from lifecycle.domain.cards import Card, State
+from lifecycle.domain.commands import CardCommand, CommandName, Renew
+from lifecycle.domain.decide_consumer import decide_consumer
+from lifecycle.domain.decide_product import decide_product
+from lifecycle.domain.defaults import default_reason_code
+from lifecycle.domain.effects import EFFECTS, Outcome, renewed_month
+from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.fields import Judged, Refusal, judge, refused_by_card
+from lifecycle.domain.guards import GUARDS, Case
+from lifecycle.domain.machine import REFUSAL, REQUIREMENT, TABLE, Branch, Stage, Trigger
+from lifecycle.domain.operations import Context, Decision, Ignored, OperationKind, Status
+from lifecycle.domain.reasons import ACCEPTED, ACCEPTED_BY_RENEW_V1, is_accepted, may_resume
+from lifecycle.domain.refusals import is_stale, refused
+
+__all__ = ["decide_card", "decide_consumer", "decide_product", "effective_state"]
+
+_Guard = Callable[[Case], bool]
+
+# A card in one of these states counts as EXPIRED when its expiry month is over (domain.md 8).
+_MAY_EXPIRE = frozenset({State.INACTIVE, State.ACTIVE, State.SUSPENDED})
+_EXISTENCE_CODES = frozenset({ErrorCode.CARD_NOT_FOUND, ErrorCode.CARD_ID_IN_USE})
+
+
+class _Row(NamedTuple):
+    """A `Branch` with functions for names, and its requirements sorted by stage."""
+
+    dest: State
+    choices: tuple[tuple[_Guard, bool], ...]
+    existence: tuple[tuple[_Guard, ErrorCode], ...]
+    state: tuple[tuple[_Guard, ErrorCode], ...]
+    after_fields: tuple[tuple[_Guard, ErrorCode], ...]
+    effect: Callable[[Case, State], Outcome]
+
+
+class _Cell(NamedTuple):
+    """A cell of domain.md 2.1: ignored, refused for what it is, or the rows of which one fits."""
+
+    ignored: bool
+    refusal: ErrorCode | None
+    rows: tuple[_Row, ...]
+
+
+class _Rule(NamedTuple):
+    """What a trigger says of its command, whatever the state."""
+
+    name: CommandName
+    kind: OperationKind
+    accepted_reasons: frozenset[str] | None
+
+
+def _row(branch: Branch) -> _Row:
+    def stage(wanted: Stage) -> tuple[tuple[_Guard, ErrorCode], ...]:
+        return tuple(
+            (GUARDS[name], REQUIREMENT[name].code)
+            for name in branch.requirements
+            if REQUIREMENT[name].stage is wanted
+        )
+
+    return _Row(
+        dest=branch.dest,
+        choices=tuple((GUARDS[name], value) for name, value in branch.choices),
+        existence=stage(Stage.EXISTENCE),
+        state=stage(Stage.STATE),
+        after_fields=stage(Stage.AFTER_FIELDS),
+        effect=EFFECTS[branch.effect],
+    )
+
+
+def _rule(trigger: Trigger) -> _Rule:
+    if trigger is Trigger.RENEW_V1:
+        return _Rule(CommandName.RENEW, OperationKind.RENEW, ACCEPTED_BY_RENEW_V1)
+    name = CommandName(trigger.value)
+    return _Rule(name, OperationKind(trigger.value), ACCEPTED.get(name))
+
+
+def _cell(state: State | None, trigger: Trigger) -> _Cell:
+    refusal = REFUSAL.get((state, trigger))
+    rows = tuple(_row(branch) for branch in TABLE.get((state, trigger), ()))
+    if refusal is Ignored.IGNORED:
+        return _Cell(ignored=True, refusal=None, rows=rows)
+    return _Cell(ignored=False, refusal=refusal, rows=rows)
+
+
+_CELLS: dict[tuple[State | None, Trigger], _Cell] = {
+    (state, trigger): _cell(state, trigger) for state in (None, *State) for trigger in Trigger
+}
+_RULES: dict[Trigger, _Rule] = {trigger: _rule(trigger) for trigger in Trigger}
+_TRIGGERS: dict[str, Trigger] = {
+    trigger.value: trigger for trigger in Trigger if trigger is not Trigger.RENEW_V1
+}
+
+
+def effective_state(card: Card, context: Context) -> State:
+    """The state that decisions go by: EXPIRED as soon as the expiry month is over.
+
+    Events go on showing `card.state` until a timer or a command stores another (domain.md 8).
+    """
+    if (
+        card.exp is not None
+        and card.state in _MAY_EXPIRE
+        and months.is_over(card.exp, context.start_time_ms, context.issuer_time_zone)
+    ):
+        return State.EXPIRED
+    return card.state
+
+
+def decide_card(card: Card | None, command: CardCommand, context: Context) -> Decision | Ignored:
+    """Decide a command about a card; `card` is None when the issuer has no such card.
+
+    For a REPLACE the caller puts a generated id into the context, for an ACTIVATE or RENEW the
+    card's predecessor, if it has one.
+    """
+    trigger = _TRIGGERS[command.command]
+    if isinstance(command, Renew) and command.new_card_id is not None:
+        trigger = Trigger.RENEW_V1
+    rule = _RULES[trigger]
+    cell = _CELLS[None if card is None else effective_state(card, context), trigger]
+    if cell.ignored:
+        return Ignored.IGNORED
+
+    judged = judge(command, rule.name, context.start_time_ms)
+    reason_code = judged.reason_code
+    if command.reason_code is None:
+        reason_code = default_reason_code(rule.name, judged.requestor.type)
+    case = Case(card, command, reason_code, context)
+    row = _fitting_row(cell, case)
+    refusal = _refused_by_command(rule, cell, row, case, judged)
+    if refusal is None:
+        if row is None:
+            assert cell.refusal is not None, "a cell has rows or an error code"
+            refusal = Refusal(cell.refusal)
+        else:
+            refusal = _refused_by_card(rule, row, case)
+    if refusal is not None:
+        return refused(rule.kind, judged, refusal, card)
+
+    assert row is not None, "a cell without rows has refused"
+    after, caused = row.effect(case, row.dest)
+    return Decision(
+        kind=rule.kind,
+        status=Status.SUCCESSFUL,
+        requestor=judged.requestor,
+        reason_code=reason_code,
+        reason=judged.reason,
+        correlation_id=judged.correlation_id,
+        subject=after,
+        caused=caused,
+        registers_consumer=trigger is Trigger.CREATE and context.consumer_state is None,
+    )
+
+
+def _fitting_row(cell: _Cell, case: Case) -> _Row | None:
+    """The one row whose choices fit; None in a cell that is an error code."""
+    for row in cell.rows:
+        for guard, value in row.choices:
+            if guard(case) is not value:
+                break
+        else:
+            return row
+    assert not cell.rows, "the choices of a cell leave no case out"
+    return None
+
+
+def _refused_by_command(
+    rule: _Rule, cell: _Cell, row: _Row | None, case: Case, judged: Judged
+) -> Refusal | None:
+    """Steps (3) to (5) of design.md 5, "Which error": before the card's state is looked at."""
+    # (3) Does what the command names exist? An existing card stands in the way of CREATE.
+    if cell.refusal is not None and cell.refusal in _EXISTENCE_CODES:
+        return Refusal(cell.refusal)
+    code = None if row is None else _unmet(row.existence, case)
+    if code is not None:
+        return Refusal(code)
+    # (4) Fields, then reasons.
+    if judged.refusal is not None:
+        return judged.refusal
+    if not is_accepted(rule.accepted_reasons, case.reason_code) or (
+        rule.name is CommandName.RESUME and not may_resume(judged.requestor.type, case.reason_code)
+    ):
+        return Refusal(ErrorCode.INVALID_REASON)
+    # (5) Has the card changed since the command was meant?
+    if is_stale(judged, case.context):
+        return Refusal(ErrorCode.STALE_COMMAND)
+    return None
+
+
+def _refused_by_card(rule: _Rule, row: _Row, case: Case) -> Refusal | None:
+    """Steps (6) to (9), in a cell that is not an error code."""
+    # (6) What else the cell asks for; then the fields that this card needs, forbids or outgrows.
+    code = _unmet(row.state, case)
+    if code is not None:
+        return Refusal(code)
+    if case.card is not None:
+        refusal = refused_by_card(case.command, case.card.card_product_id)
+        if refusal is not None:
+            return refusal
+        if rule.name is CommandName.RENEW and not _outlives(case.card, case.context):
+            return Refusal(ErrorCode.FIELD_INVALID_VALUE)
+    # (6) CARD_ID_IN_USE of the new card; (7) consumer, then reason matrix; (9) the answer.
+    code = _unmet(row.after_fields, case)
+    return None if code is None else Refusal(code)
+
+
+def _unmet(requirements: tuple[tuple[_Guard, ErrorCode], ...], case: Case) -> ErrorCode | None:
+    """The code of the first requirement that fails."""
+    for guard, code in requirements:
+        if not guard(case):
+            return code
+    return None
+
+
+def _outlives(card: Card, context: Context) -> bool:
+    """Whether a renewal gives a later expiry (domain.md 3.4): not when it is 12/99 already."""
+    return card.exp is None or renewed_month(card, context) > months.month_of_expiry(card.exp)

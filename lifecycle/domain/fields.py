@@ -1,0 +1,264 @@
+"""Step (4) of design.md 5, "Which error": the patterns and values of a command's fields.
+
+What is judged here does not depend on the card. Patterns come first, then values, then a field
+that the command itself needs; reasons are judged after all of them (`decide.py`). The published
+part of the answer holds no value that broke its pattern, whichever error won (domain.md 8).
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from pydantic.alias_generators import to_camel
+
+from lifecycle.domain.cards import Lock, State
+from lifecycle.domain.commands import (
+    Command,
+    CommandName,
+    Create,
+    Renew,
+    Replace,
+    Requestor,
+    RequestorType,
+)
+from lifecycle.domain.defaults import default_requestor
+from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.products import ActivationMethod, Form
+
+ENCRYPTED_DATA_CHARACTERS_MAX = 8_192
+VALIDITY_MONTHS_MIN, VALIDITY_MONTHS_MAX = 1, 240
+AUTO_RENEW_DAYS_MIN, AUTO_RENEW_DAYS_MAX = 1, 365
+
+_Test = Callable[[str], object]
+
+# All of ASCII, and matched as a whole: `$` alone would let a line break through.
+_is_reason: _Test = re.compile(r"[a-zA-Z0-9 ]{1,64}").fullmatch
+_is_reason_code: _Test = re.compile(r"[A-Z0-9_]{1,64}").fullmatch
+_is_correlation_id: _Test = re.compile(r"[A-Za-z0-9_. -]{1,64}").fullmatch
+# Our choice, the contract is silent: the characters of every id that a requestor may have.
+_is_requestor_id: _Test = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
+_is_consumer_id: _Test = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
+_is_card_id: _Test = re.compile(r"[A-Za-z0-9_-]{1,48}").fullmatch
+_is_card_product_id: _Test = re.compile(r"[A-Za-z0-9_-]{1,48}").fullmatch
+_is_name: _Test = re.compile(r"[a-zA-Z. -]{0,26}").fullmatch
+_is_status_reason: _Test = re.compile(r"[a-zA-Z]{0,2}").fullmatch
+_is_expiry: _Test = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}").fullmatch
+_is_last4: _Test = re.compile(r"[0-9]{4}").fullmatch
+_is_scheme: _Test = re.compile(r"[A-Z][A-Z0-9_]{0,31}").fullmatch
+_is_bin: _Test = re.compile(r"[0-9]{6,11}").fullmatch
+_is_time = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,6}))?Z"
+).fullmatch
+
+_MS_PER_SECOND = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def time_ms_of(text: str) -> int | None:
+    """Milliseconds since the epoch of an ISO 8601 UTC time ending in Z; None if it is not one.
+
+    A fraction has one to six digits; what lies below a millisecond is dropped, as in the events.
+    """
+    found = _is_time(text)
+    if found is None:
+        return None
+    *whole, fraction = found.groups(default="0")
+    year, month, day, hour, minute, second = map(int, whole)
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        # No such day or time, as February 30th. The caller says which field.
+        return None
+    since = moment - _EPOCH
+    seconds = since.days * 86_400 + since.seconds
+    return seconds * _MS_PER_SECOND + int(fraction.ljust(3, "0")[:3])
+
+
+def _is_encrypted_data(text: str) -> bool:
+    return len(text) <= ENCRYPTED_DATA_CHARACTERS_MAX
+
+
+def _is_moment(text: str) -> bool:
+    return time_ms_of(text) is not None
+
+
+def _between(minimum: int, maximum: int) -> Callable[[float], bool]:
+    """Whole numbers of JSON: 36 and 36.0 are the same one."""
+
+    def test(number: float) -> bool:
+        return minimum <= number <= maximum and number == int(number)
+
+    return test
+
+
+class _Rule(NamedTuple):
+    """A field, by its name in Python and on the wire, and the test that it must pass."""
+
+    attribute: str
+    wire_name: str
+    test: Callable[..., object]
+
+
+def _rules(**tests: Callable[..., object]) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, to_camel(name), test) for name, test in tests.items())
+
+
+# The fields beside those that every command has, in the order in which they are judged.
+_PATTERNS: dict[CommandName, tuple[_Rule, ...]] = {
+    CommandName.CREATE: _rules(
+        consumer_id=_is_consumer_id,
+        card_product_id=_is_card_product_id,
+        name=_is_name,
+        second_name=_is_name,
+        status_reason=_is_status_reason,
+        delete_at=_is_moment,
+    ),
+    CommandName.ACTIVATE: _rules(last4=_is_last4, encrypted_data=_is_encrypted_data),
+    CommandName.REPLACE: _rules(new_card_id=_is_card_id, encrypted_data=_is_encrypted_data),
+    # newCardProductId has no pattern: another value than the product's is refused (domain.md 3.3).
+    CommandName.RENEW: _rules(
+        new_card_id=_is_card_id,
+        new_exp=_is_expiry,
+        new_auxiliary_exp=_is_expiry,
+        encrypted_data=_is_encrypted_data,
+    ),
+    CommandName.PRODUCT_DEFINE: _rules(scheme=_is_scheme, bin=_is_bin),
+}
+_INITIAL_STATES = frozenset({State.INACTIVE, State.ACTIVE})
+_VALUES: dict[CommandName, tuple[_Rule, ...]] = {
+    CommandName.CREATE: _rules(state=_INITIAL_STATES.__contains__),
+    CommandName.RENEW: _rules(new_card_state=_INITIAL_STATES.__contains__),
+    CommandName.LOCK: _rules(lock=frozenset(Lock).__contains__),
+    CommandName.PRODUCT_DEFINE: _rules(
+        form=frozenset(Form).__contains__,
+        activation_method=frozenset(ActivationMethod).__contains__,
+        auto_renew_days=_between(AUTO_RENEW_DAYS_MIN, AUTO_RENEW_DAYS_MAX),
+        validity_months=_between(VALIDITY_MONTHS_MIN, VALIDITY_MONTHS_MAX),
+    ),
+}
+_REQUESTOR_TYPES = frozenset(RequestorType)
+
+
+def _must_be_absent(_value: object) -> bool:
+    return False
+
+
+_FORBIDDEN: dict[type[Command], tuple[_Rule, ...]] = {
+    Replace: _rules(new_card_id=_must_be_absent, encrypted_data=_must_be_absent),
+    Renew: _rules(
+        new_exp=_must_be_absent,
+        new_auxiliary_exp=_must_be_absent,
+        encrypted_data=_must_be_absent,
+    ),
+}
+
+
+class Refusal(NamedTuple):
+    """An error code, and the field (its name on the wire) that it is about."""
+
+    code: ErrorCode
+    field: str | None = None
+
+
+class Judged(NamedTuple):
+    """The part of a command that may be published, and what its fields are refused for.
+
+    `requestor` is the default one when none was sent or the one sent was refused; the others are
+    None when absent or refused. `effective_time_ms` is `effectiveDate`.
+    """
+
+    requestor: Requestor
+    reason_code: str | None
+    reason: str | None
+    correlation_id: str | None
+    effective_time_ms: int | None
+    refusal: Refusal | None
+
+
+def _first_broken(command: Command, rules: tuple[_Rule, ...], code: ErrorCode) -> Refusal | None:
+    for attribute, wire_name, test in rules:
+        value = getattr(command, attribute)
+        if value is not None and not test(value):
+            return Refusal(code, wire_name)
+    return None
+
+
+def judge(command: Command, name: CommandName, start_time_ms: int) -> Judged:
+    """The fields of `command`, whatever strings they hold."""
+    # The name of the first field, among those that every command has, that broke its pattern.
+    broken: str | None = None
+    unknown_type = False
+    requestor = command.requestor
+    if requestor is None:
+        requestor = default_requestor(name, command.issuer_id)
+    else:
+        unknown_type = requestor.type not in _REQUESTOR_TYPES
+        broken = None if _is_requestor_id(requestor.id) else "requestor.id"
+        if unknown_type or broken is not None:
+            requestor = default_requestor(name, command.issuer_id)
+
+    correlation_id = command.correlation_id
+    if correlation_id is not None and not _is_correlation_id(correlation_id):
+        broken, correlation_id = broken or "correlationId", None
+
+    effective_time_ms = None
+    if command.effective_date is not None:
+        effective_time_ms = time_ms_of(command.effective_date)
+        if effective_time_ms is None:
+            broken = broken or "effectiveDate"
+
+    reason_code = command.reason_code
+    if reason_code is not None and not _is_reason_code(reason_code):
+        broken, reason_code = broken or "reasonCode", None
+
+    reason = command.reason
+    if reason is not None and not _is_reason(reason):
+        broken, reason = broken or "reason", None
+
+    if broken is not None:
+        refusal: Refusal | None = Refusal(ErrorCode.FIELD_INVALID_FORMAT, broken)
+    else:
+        refusal = _own_fields_refused(command, name, start_time_ms, unknown_type=unknown_type)
+    return Judged(requestor, reason_code, reason, correlation_id, effective_time_ms, refusal)
+
+
+def _own_fields_refused(
+    command: Command, name: CommandName, start_time_ms: int, *, unknown_type: bool
+) -> Refusal | None:
+    """What is wrong when the patterns of the fields that every command has hold."""
+    refusal = _first_broken(command, _PATTERNS.get(name, ()), ErrorCode.FIELD_INVALID_FORMAT)
+    if refusal is not None:
+        return refusal
+    if unknown_type:
+        return Refusal(ErrorCode.FIELD_INVALID_VALUE, "requestor.type")
+    refusal = _first_broken(command, _VALUES.get(name, ()), ErrorCode.FIELD_INVALID_VALUE)
+    if refusal is not None:
+        return refusal
+    if isinstance(command, Create) and command.delete_at is not None:
+        delete_at_ms = time_ms_of(command.delete_at)
+        assert delete_at_ms is not None, "its pattern was judged before"
+        if delete_at_ms <= start_time_ms:
+            return Refusal(ErrorCode.DELETE_TIME_NOT_FUTURE, "deleteAt")
+    if name is CommandName.REPLACE and command.reason is None:
+        # Missing from the command, not needed by the card: judged here, before the reasonCode.
+        return Refusal(ErrorCode.FIELD_MISSING, "reason")
+    return None
+
+
+def refused_by_card(command: Command, card_product_id: str) -> Refusal | None:
+    """The fields that an issued card needs, then those that it forbids: step (6) of design.md 5.
+
+    The platform makes the new card id, number and expiry of an issued card (domain.md 3.1); a v1
+    renew keeps the card id, a v2 renew says nothing of the state (domain.md 8).
+    """
+    if isinstance(command, Renew):
+        if command.new_card_id is None and command.new_card_state is not None:
+            return Refusal(ErrorCode.FIELD_MISSING, "newCardId")
+        if command.new_card_id is not None and command.new_card_state is None:
+            return Refusal(ErrorCode.FIELD_MISSING, "newCardState")
+        if command.new_card_id not in (None, command.card_id):
+            return Refusal(ErrorCode.FIELD_INVALID_VALUE, "newCardId")
+        if command.new_card_product_id not in (None, card_product_id):
+            return Refusal(ErrorCode.FIELD_INVALID_VALUE, "newCardProductId")
+    return _first_broken(command, _FORBIDDEN.get(type(command), ()), ErrorCode.FIELD_INVALID_VALUE)

@@ -1,0 +1,306 @@
+"""The state machine of a card: the single definition of which trigger leads from where to where.
+
+`MACHINE` is read, never run: `TABLE` (what `decide` uses, a thousand times faster) and the
+diagram are derived from it, and a test drives `transitions` itself against the table. A row
+refers to its conditions (`guards.py`) and its effect (`effects.py`) by name. Cells of the rule
+book's table that hold nothing but an error code are not transitions; they are in `REFUSAL`.
+
+Conditions are of two sorts. A *choice* (`given`, `unless`) selects the row among those of one
+cell: exactly one row of a cell fits any card and command. A *requirement* (`needs`) refuses the
+operation when it fails, with the code that `REQUIREMENT` names.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+from transitions import Machine
+
+from lifecycle.domain.cards import TERMINAL, State
+from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.operations import Ignored
+
+
+class Trigger(StrEnum):
+    """The rows of domain.md 2.1 that are built. A v1 renew under another id is refused there."""
+
+    CREATE = "CREATE"
+    ACTIVATE = "ACTIVATE"
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
+    REPLACE = "REPLACE"
+    RENEW = "RENEW"
+    RENEW_V1 = "RENEW_V1"
+    DELETE = "DELETE"
+    LOCK = "LOCK"
+
+
+class Stage(IntEnum):
+    """When a requirement is judged: the numbers of design.md 5, "Which error"."""
+
+    EXISTENCE = 3
+    STATE = 6
+    # What comes after the fields that the card needs or forbids, which are still part of (6).
+    AFTER_FIELDS = 7
+
+
+class Requirement(NamedTuple):
+    """The error code of an operation whose requirement fails, and when it is judged."""
+
+    stage: Stage
+    code: ErrorCode
+
+
+class Branch(NamedTuple):
+    """One row of the machine, for the hot path: conditions and effect by name.
+
+    `choices` are (name, value that it must have); `requirements` must all be true, and are judged
+    in their order, stage by stage.
+    """
+
+    dest: State
+    choices: tuple[tuple[str, bool], ...]
+    requirements: tuple[str, ...]
+    effect: str
+
+
+REQUIREMENT: dict[str, Requirement] = {
+    "product_is_defined": Requirement(Stage.EXISTENCE, ErrorCode.CARD_PRODUCT_NOT_FOUND),
+    "consumer_may_get_a_card": Requirement(Stage.EXISTENCE, ErrorCode.CONSUMER_NOT_ACTIVE),
+    "no_renewal_waits": Requirement(Stage.STATE, ErrorCode.RENEWAL_IN_PROGRESS),
+    "card_can_be_renewed": Requirement(Stage.STATE, ErrorCode.REPLACEMENT_REQUIRED),
+    "card_can_be_renewed_in_place": Requirement(Stage.STATE, ErrorCode.REPLACEMENT_REQUIRED),
+    "a_renewal_waits": Requirement(Stage.STATE, ErrorCode.CARD_EXPIRED),
+    "replacement_is_due": Requirement(Stage.STATE, ErrorCode.CARD_EXPIRED),
+    "reason_is_stronger": Requirement(Stage.STATE, ErrorCode.ALREADY_SUSPENDED),
+    "new_card_id_is_free": Requirement(Stage.AFTER_FIELDS, ErrorCode.CARD_ID_IN_USE),
+    "consumer_is_active": Requirement(Stage.AFTER_FIELDS, ErrorCode.CONSUMER_NOT_ACTIVE),
+    "card_can_be_resumed": Requirement(Stage.AFTER_FIELDS, ErrorCode.REPLACEMENT_REQUIRED),
+    "reason_resumes": Requirement(Stage.AFTER_FIELDS, ErrorCode.INVALID_REASON),
+    "answer_is_right": Requirement(Stage.AFTER_FIELDS, ErrorCode.ACTIVATION_FAILED),
+}
+
+# The machine's name for "the issuer has no such card": None in `TABLE` and `REFUSAL`.
+NO_CARD = "NO_CARD"
+
+_Row = dict[str, object]
+
+
+def _row(  # noqa: PLR0913 - a row of a table, its columns by name
+    trigger: Trigger,
+    source: State | str,
+    dest: State,
+    effect: str,
+    *,
+    given: tuple[str, ...] = (),
+    unless: tuple[str, ...] = (),
+    needs: tuple[str, ...] = (),
+) -> _Row:
+    return {
+        "trigger": trigger.value,
+        "source": source,
+        "dest": dest,
+        "conditions": [*given, *needs],
+        "unless": [*unless],
+        "before": effect,
+    }
+
+
+_INACTIVE, _ACTIVE, _SUSPENDED, _EXPIRED = (
+    State.INACTIVE,
+    State.ACTIVE,
+    State.SUSPENDED,
+    State.EXPIRED,
+)
+_CREATE_NEEDS = ("product_is_defined", "consumer_may_get_a_card")
+_ACTIVATE_NEEDS = ("consumer_is_active", "answer_is_right")
+_END_OF_RENEWAL_NEEDS = ("card_can_be_renewed", "a_renewal_waits", *_ACTIVATE_NEEDS)
+_RENEW_NEEDS = ("no_renewal_waits", "card_can_be_renewed")
+# Under another id also a lost card may be renewed (domain.md 2.1), unless it has EXPIRED (8).
+_RENEW_SUSPENDED_V1_NEEDS = ("no_renewal_waits", "card_can_be_renewed_in_place")
+_RESUME_NEEDS = ("consumer_is_active", "card_can_be_resumed", "reason_resumes")
+_REPLACE_NEEDS = ("new_card_id_is_free",)
+
+
+def _create() -> list[_Row]:
+    on = Trigger.CREATE
+    asked = ("inactive_is_asked",)
+    return [
+        _row(on, NO_CARD, _INACTIVE, "issue", given=asked, needs=_CREATE_NEEDS),
+        _row(on, NO_CARD, _ACTIVE, "issue", unless=asked, needs=_CREATE_NEEDS),
+    ]
+
+
+def _activate() -> list[_Row]:
+    on = Trigger.ACTIVATE
+    waits = ("renewal_is_pending",)
+    held = ("suspended_before",)
+    ends = _END_OF_RENEWAL_NEEDS
+    return [
+        _row(on, _INACTIVE, _ACTIVE, "activate", needs=_ACTIVATE_NEEDS),
+        _row(on, _ACTIVE, _ACTIVE, "activate", given=waits, needs=_ACTIVATE_NEEDS),
+        _row(on, _ACTIVE, _ACTIVE, "change_nothing", unless=waits, needs=("consumer_is_active",)),
+        _row(on, _EXPIRED, _SUSPENDED, "activate", given=held, needs=ends),
+        _row(on, _EXPIRED, _ACTIVE, "activate", unless=held, needs=ends),
+    ]
+
+
+def _suspend_and_resume() -> list[_Row]:
+    stronger = ("reason_is_stronger",)
+    return [
+        _row(Trigger.SUSPEND, _ACTIVE, _SUSPENDED, "suspend"),
+        _row(Trigger.SUSPEND, _SUSPENDED, _SUSPENDED, "suspend", needs=stronger),
+        _row(Trigger.RESUME, _SUSPENDED, _ACTIVE, "resume", needs=_RESUME_NEEDS),
+    ]
+
+
+def _replace() -> list[_Row]:
+    on = Trigger.REPLACE
+    due = ("replacement_is_due", *_REPLACE_NEEDS)
+    return [
+        _row(on, _INACTIVE, State.REPLACED, "replace", needs=_REPLACE_NEEDS),
+        _row(on, _ACTIVE, State.REPLACED, "replace", needs=_REPLACE_NEEDS),
+        _row(on, _SUSPENDED, State.REPLACED, "replace", needs=_REPLACE_NEEDS),
+        _row(on, _EXPIRED, State.REPLACED, "replace", needs=due),
+    ]
+
+
+def _renew() -> list[_Row]:
+    on = Trigger.RENEW
+    plastic = ("card_is_physical",)
+    held = ("suspended_before",)
+    idle, needs = ("no_renewal_waits",), _RENEW_NEEDS
+    at_once, later = "renew_at_once", "start_renewal"
+    return [
+        _row(on, _ACTIVE, _ACTIVE, later, given=plastic, needs=idle),
+        _row(on, _ACTIVE, _ACTIVE, at_once, unless=plastic, needs=idle),
+        _row(on, _SUSPENDED, _SUSPENDED, later, given=plastic, needs=needs),
+        _row(on, _SUSPENDED, _SUSPENDED, at_once, unless=plastic, needs=needs),
+        _row(on, _EXPIRED, _EXPIRED, later, given=plastic, needs=needs),
+        _row(on, _EXPIRED, _SUSPENDED, at_once, given=held, unless=plastic, needs=needs),
+        _row(on, _EXPIRED, _ACTIVE, at_once, unless=(*plastic, *held), needs=needs),
+    ]
+
+
+def _renew_v1() -> list[_Row]:
+    """In place, newCardId = cardId. A SUSPENDED card is renewed as by v2 (domain.md 8)."""
+    on = Trigger.RENEW_V1
+    plastic = ("card_is_physical",)
+    held = ("suspended_before",)
+    asked = ("inactive_is_asked",)
+    idle, in_place, needs = ("no_renewal_waits",), _RENEW_SUSPENDED_V1_NEEDS, _RENEW_NEEDS
+    at_once, later = "renew_at_once", "start_renewal"
+    return [
+        _row(on, _ACTIVE, _INACTIVE, at_once, given=asked, needs=idle),
+        _row(on, _ACTIVE, _ACTIVE, at_once, unless=asked, needs=idle),
+        _row(on, _SUSPENDED, _SUSPENDED, later, given=plastic, needs=in_place),
+        _row(on, _SUSPENDED, _SUSPENDED, at_once, unless=plastic, needs=in_place),
+        _row(on, _EXPIRED, _SUSPENDED, at_once, given=held, needs=needs),
+        _row(on, _EXPIRED, _INACTIVE, at_once, given=asked, unless=held, needs=needs),
+        _row(on, _EXPIRED, _ACTIVE, at_once, unless=(*held, *asked), needs=needs),
+    ]
+
+
+def _delete_and_lock() -> list[_Row]:
+    new = ("lock_is_new",)
+    return [
+        *(
+            _row(Trigger.DELETE, source, State.DELETED, "delete")
+            for source in (_INACTIVE, _ACTIVE, _SUSPENDED, _EXPIRED)
+        ),
+        _row(Trigger.LOCK, _ACTIVE, _SUSPENDED, "lock"),
+        _row(Trigger.LOCK, _SUSPENDED, _SUSPENDED, "lock", given=new),
+        _row(Trigger.LOCK, _SUSPENDED, _SUSPENDED, "change_nothing", unless=new),
+    ]
+
+
+MACHINE = Machine(
+    model=None,
+    states=[NO_CARD, *State],
+    initial=NO_CARD,
+    transitions=[
+        *_create(),
+        *_activate(),
+        *_suspend_and_resume(),
+        *_replace(),
+        *_renew(),
+        *_renew_v1(),
+        *_delete_and_lock(),
+    ],
+    auto_transitions=False,
+)
+
+
+def _state_of(name: str) -> State | None:
+    return None if name == NO_CARD else State(name)
+
+
+def _name(reference: object) -> str:
+    """`transitions` takes names and functions; the rows above hold names only."""
+    assert isinstance(reference, str)
+    return reference
+
+
+def _derived_table() -> dict[tuple[State | None, Trigger], tuple[Branch, ...]]:
+    """Every row of `MACHINE`, by state and trigger, in the machine's order."""
+    table: dict[tuple[State | None, Trigger], tuple[Branch, ...]] = {}
+    for trigger in Trigger:
+        for source, rows in MACHINE.events[trigger.value].transitions.items():
+            table[_state_of(source), trigger] = tuple(
+                Branch(
+                    dest=State(_name(row.dest)),
+                    choices=tuple(
+                        (_name(condition.func), condition.target)
+                        for condition in row.conditions
+                        if condition.func not in REQUIREMENT
+                    ),
+                    requirements=tuple(
+                        _name(condition.func)
+                        for condition in row.conditions
+                        if condition.func in REQUIREMENT
+                    ),
+                    effect=_name(row.before[0]),
+                )
+                for row in rows
+            )
+    return table
+
+
+TABLE = _derived_table()
+
+_NOT_FOUND_OR_TERMINAL: dict[State | None, ErrorCode | Ignored] = {
+    None: ErrorCode.CARD_NOT_FOUND,
+    State.RENEWED: ErrorCode.CARD_RENEWED,
+    State.REPLACED: ErrorCode.CARD_REPLACED,
+    State.DELETED: ErrorCode.CARD_DELETED,
+}
+
+# The cells of domain.md 2.1 that are an error code whatever the command says, row by row. A cell
+# whose code depends on the card is in the machine, and its code in `REQUIREMENT`.
+_REFUSAL_ROWS: dict[Trigger, dict[State | None, ErrorCode | Ignored]] = {
+    Trigger.CREATE: dict.fromkeys(State, ErrorCode.CARD_ID_IN_USE),
+    Trigger.ACTIVATE: {_SUSPENDED: ErrorCode.OPERATION_NOT_ALLOWED},
+    Trigger.SUSPEND: {_INACTIVE: ErrorCode.NOT_ACTIVATED, _EXPIRED: ErrorCode.CARD_EXPIRED},
+    Trigger.RESUME: {
+        _INACTIVE: ErrorCode.NOT_ACTIVATED,
+        _ACTIVE: ErrorCode.NOT_SUSPENDED,
+        _EXPIRED: ErrorCode.CARD_EXPIRED,
+    },
+    Trigger.REPLACE: {},
+    Trigger.RENEW: {_INACTIVE: ErrorCode.NOT_ACTIVATED},
+    Trigger.RENEW_V1: {_INACTIVE: ErrorCode.NOT_ACTIVATED},
+    Trigger.DELETE: {},
+    Trigger.LOCK: dict.fromkeys((None, _INACTIVE, _EXPIRED, *TERMINAL), Ignored.IGNORED),
+}
+
+REFUSAL: dict[tuple[State | None, Trigger], ErrorCode | Ignored] = {
+    (state, trigger): code
+    for trigger, row in _REFUSAL_ROWS.items()
+    for state, code in (
+        row if trigger in (Trigger.CREATE, Trigger.LOCK) else _NOT_FOUND_OR_TERMINAL | row
+    ).items()
+}
+
+assert TABLE.keys().isdisjoint(REFUSAL), "a cell is a transition or a refusal"
+assert TABLE.keys() | REFUSAL.keys() == {
+    (state, trigger) for state in (None, *State) for trigger in Trigger
+}, "each cell of state and trigger is ruled"
