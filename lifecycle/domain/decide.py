@@ -58,6 +58,7 @@ class _Rule(NamedTuple):
     name: CommandName
     kind: OperationKind
     accepted_reasons: frozenset[str] | None
+    fields_depend_on_card: bool
 
 
 def _row(branch: Branch) -> _Row:
@@ -80,9 +81,14 @@ def _row(branch: Branch) -> _Row:
 
 def _rule(trigger: Trigger) -> _Rule:
     if trigger is Trigger.RENEW_V1:
-        return _Rule(CommandName.RENEW, OperationKind.RENEW, ACCEPTED_BY_RENEW_V1)
+        return _Rule(
+            CommandName.RENEW, OperationKind.RENEW, ACCEPTED_BY_RENEW_V1, fields_depend_on_card=True
+        )
     name = CommandName(trigger.value)
-    return _Rule(name, OperationKind(trigger.value), ACCEPTED.get(name))
+    depends = name in (CommandName.REPLACE, CommandName.RENEW)
+    return _Rule(
+        name, OperationKind(trigger.value), ACCEPTED.get(name), fields_depend_on_card=depends
+    )
 
 
 def _cell(state: State | None, trigger: Trigger) -> _Cell:
@@ -202,11 +208,11 @@ def _refused_by_card(rule: _Rule, row: _Row, case: Case) -> Refusal | None:
     code = _unmet(row.state, case)
     if code is not None:
         return Refusal(code)
-    if case.card is not None:
-        refusal = refused_by_card(case.command, case.card.card_product_id)
+    if rule.fields_depend_on_card:
+        refusal = refused_by_card(case.command, case.existing.card_product_id)
         if refusal is not None:
             return refusal
-        if rule.name is CommandName.RENEW and not _outlives(case.card, case.context):
+        if rule.name is CommandName.RENEW and not _outlives(case.existing, case.context):
             return Refusal(ErrorCode.FIELD_INVALID_VALUE)
     # (6) CARD_ID_IN_USE of the new card; (7) consumer, then reason matrix; (9) the answer.
     code = _unmet(row.after_fields, case)
