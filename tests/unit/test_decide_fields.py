@@ -1,0 +1,153 @@
+"""CREATE, and what is judged of each command before its card: steps (3) to (5) of design.md 5."""
+
+from typing import Any
+
+import pytest
+
+from lifecycle.domain.cards import (
+    State,
+)
+from lifecycle.domain.commands import (
+    Requestor,
+)
+from lifecycle.domain.consumers import ConsumerState
+from lifecycle.domain.fields import time_ms_of
+from tests.unit.deciding import (
+    DEFAULT_REQUESTOR,
+    START_MS,
+    a_card,
+    a_context,
+    after,
+    decided,
+    refused,
+)
+
+
+class TestCreate:
+    def test_a_card_is_active_unless_inactive_is_asked(self) -> None:
+        assert after(None, "CREATE").state is State.ACTIVE
+        assert after(None, "CREATE", state="INACTIVE").state is State.INACTIVE
+        assert refused(None, "CREATE", state="SUSPENDED") == "FIELD_INVALID_VALUE"
+        assert refused(None, "CREATE", state="") == "FIELD_INVALID_VALUE"
+
+    def test_the_expiry_counts_from_the_month_of_the_start_in_the_issuers_zone(self) -> None:
+        new_year = time_ms_of("2025-12-31T22:30:00Z")
+        assert new_year is not None
+        assert after(None, "CREATE", a_context(start_time_ms=new_year)).exp == "1228"
+        context = a_context(start_time_ms=new_year, issuer_time_zone="Africa/Cairo")
+        assert after(None, "CREATE", context).exp == "0129"
+
+    def test_an_unknown_consumer_is_registered_and_one_that_is_not_active_refused(self) -> None:
+        assert decided(None, "CREATE", a_context(consumer_state=None)).registers_consumer
+        assert not decided(None, "CREATE").registers_consumer
+        for state in (ConsumerState.INACTIVE, ConsumerState.DELETED):
+            context = a_context(consumer_state=state)
+            assert refused(None, "CREATE", context, name="?") == "CONSUMER_NOT_ACTIVE"
+
+    def test_what_exists_is_looked_at_before_the_fields(self) -> None:
+        nothing = a_context(product=None, consumer_state=ConsumerState.INACTIVE)
+        bad: dict[str, Any] = {"name": "?", "reason_code": "FRAUD"}
+        assert refused(a_card(State.DELETED), "CREATE", nothing, **bad) == "CARD_ID_IN_USE"
+        assert refused(None, "CREATE", nothing, **bad) == "CARD_PRODUCT_NOT_FOUND"
+        assert refused(None, "CREATE", **bad) == "FIELD_INVALID_FORMAT"
+        assert refused(None, "CREATE", reason_code="FRAUD") == "INVALID_REASON"
+
+    def test_a_card_is_deleted_in_the_future_only(self) -> None:
+        assert after(None, "CREATE", delete_at="2025-10-09T08:53:20.001Z").delete_at_ms == (
+            START_MS + 1
+        )
+        for past in ("2025-10-09T08:53:20Z", "2025-10-09T08:53:20.000999Z"):
+            assert refused(None, "CREATE", delete_at=past) == "DELETE_TIME_NOT_FUTURE"
+        assert refused(None, "CREATE", delete_at="2026-02-30T00:00:00Z") == "FIELD_INVALID_FORMAT"
+
+    def test_its_operation_carries_no_reason_code(self) -> None:
+        decision = decided(None, "CREATE", reason="Welcome")
+        assert decision.reason_code is None
+        assert decision.reason == "Welcome"
+
+
+class TestFields:
+    @pytest.mark.parametrize(
+        ("field", "value", "code"),
+        [
+            ("reason", "", "FIELD_INVALID_FORMAT"),
+            ("reason", "a\n", "FIELD_INVALID_FORMAT"),
+            ("reason", "é", "FIELD_INVALID_FORMAT"),
+            ("reason", "a" * 65, "FIELD_INVALID_FORMAT"),
+            ("reason_code", "lost", "FIELD_INVALID_FORMAT"),
+            ("reason_code", "", "FIELD_INVALID_FORMAT"),
+            ("reason_code", "CARD_NOT_RECEIVED", "INVALID_REASON"),
+            ("correlation_id", "a/b", "FIELD_INVALID_FORMAT"),
+            ("effective_date", "2025-10-09T08:53:20", "FIELD_INVALID_FORMAT"),
+            ("effective_date", "2025-10-09T24:00:00Z", "FIELD_INVALID_FORMAT"),
+            ("effective_date", "2025-10-09T08:53:60Z", "FIELD_INVALID_FORMAT"),
+            ("effective_date", "٢٠٢٥-10-09T08:53:20Z", "FIELD_INVALID_FORMAT"),
+            ("requestor", Requestor(type="BOT", id="x"), "FIELD_INVALID_VALUE"),
+            ("requestor", Requestor(type="USER", id="x y"), "FIELD_INVALID_FORMAT"),
+        ],
+    )
+    def test_a_common_field_is_judged_for_each_command(
+        self, field: str, value: object, code: str
+    ) -> None:
+        assert refused(a_card(), "SUSPEND", **{field: value}) == code
+
+    @pytest.mark.parametrize(
+        ("name", "field", "value", "code"),
+        [
+            ("RENEW", "new_exp", "1327", "FIELD_INVALID_FORMAT"),
+            ("RENEW", "new_exp", "11٢7", "FIELD_INVALID_FORMAT"),
+            ("RENEW", "new_exp", "1127\n", "FIELD_INVALID_FORMAT"),
+            ("RENEW", "new_card_id", "a" * 49, "FIELD_INVALID_FORMAT"),
+            ("RENEW", "new_card_state", "SUSPENDED", "FIELD_INVALID_VALUE"),
+            ("REPLACE", "encrypted_data", "x" * 8193, "FIELD_INVALID_FORMAT"),
+            ("REPLACE", "encrypted_data", "x" * 8192, "FIELD_INVALID_VALUE"),
+            ("REPLACE", "new_card_id", "card-9", "FIELD_INVALID_VALUE"),
+            ("ACTIVATE", "last4", "12345", "FIELD_INVALID_FORMAT"),
+            ("LOCK", "lock", "pin", "FIELD_INVALID_VALUE"),
+        ],
+    )
+    def test_a_field_of_one_command_is_judged(
+        self, name: str, field: str, value: object, code: str
+    ) -> None:
+        assert refused(a_card(), name, **{field: value}) == code
+
+    def test_no_refused_value_is_shown_whatever_error_won(self) -> None:
+        decision = decided(
+            None,
+            "SUSPEND",
+            requestor=Requestor(type="BOT", id="x"),
+            correlation_id="a/b",
+            reason="<b>",
+            reason_code="Lost",
+        )
+        assert decision.error_code == "CARD_NOT_FOUND"
+        assert decision.requestor == DEFAULT_REQUESTOR
+        assert decision.correlation_id is None
+        assert decision.reason is None
+        assert decision.reason_code is None
+
+    def test_a_failed_operation_shows_the_reason_as_given_and_no_default(self) -> None:
+        assert decided(None, "SUSPEND", reason_code="NO_SUCH").reason_code == "NO_SUCH"
+        assert decided(None, "SUSPEND").reason_code is None
+        assert decided(a_card(), "SUSPEND").reason_code == "ISSUER_DECISION"
+
+    def test_the_error_names_the_field_and_not_its_value(self) -> None:
+        error = decided(a_card(), "RENEW", new_exp="9999").error
+        assert error is not None
+        assert "newExp" in error
+        assert "9999" not in error
+
+    def test_fields_win_over_reasons_and_reasons_over_a_stale_date(self) -> None:
+        context = a_context(version_time_ms=START_MS)
+        old: dict[str, Any] = {"effective_date": "2025-10-09T08:53:19.999Z"}
+        assert refused(a_card(), "SUSPEND", context, **old) == "STALE_COMMAND"
+        assert after(a_card(), "SUSPEND", context, effective_date="2025-10-09T08:53:20Z")
+        assert refused(a_card(), "SUSPEND", context, reason_code="X", **old) == "INVALID_REASON"
+        assert refused(None, "SUSPEND", context, **old) == "CARD_NOT_FOUND"
+        assert refused(a_card(State.DELETED), "SUSPEND", context, **old) == "STALE_COMMAND"
+
+    def test_replace_asks_for_the_text_before_the_code(self) -> None:
+        assert refused(a_card(), "REPLACE", reason_code=None) == "INVALID_REASON"
+        assert refused(a_card(), "REPLACE", reason=None) == "FIELD_MISSING"
+        assert refused(a_card(), "REPLACE", reason=None, reason_code=None) == "FIELD_MISSING"
+        assert refused(a_card(State.REPLACED), "REPLACE", reason=None) == "FIELD_MISSING"
