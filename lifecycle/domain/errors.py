@@ -46,7 +46,7 @@ SENTENCE: dict[ErrorCode, str] = {
     ErrorCode.FIELD_INVALID_VALUE: "A field holds a value that is not allowed here.",
     ErrorCode.DELETE_TIME_NOT_FUTURE: "deleteAt must lie in the future.",
     ErrorCode.INVALID_REASON: "The reasonCode is not accepted for this command here.",
-    ErrorCode.STALE_COMMAND: "effectiveDate lies before the card's last change.",
+    ErrorCode.STALE_COMMAND: "effectiveDate lies before the last change.",
     ErrorCode.NOT_ACTIVATED: "The card was never activated.",
     ErrorCode.OPERATION_NOT_ALLOWED: "The card's state does not allow this operation.",
     ErrorCode.ALREADY_SUSPENDED: "The card is suspended already, for no weaker a reason.",

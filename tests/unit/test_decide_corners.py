@@ -184,6 +184,15 @@ class TestRenew:
     def test_an_issued_card_refuses_fields(self, fields: dict[str, Any], code: str) -> None:
         assert refused(a_card(), "RENEW", **fields) == code
 
+    def test_under_another_id_the_id_is_at_fault_and_not_the_suspension(self) -> None:
+        card = a_card(State.SUSPENDED, state_reason="FRAUD")
+        assert refused(card, "RENEW", new_card_id="card-1", new_card_state="ACTIVE") == (
+            "REPLACEMENT_REQUIRED"
+        )
+        assert refused(card, "RENEW", new_card_id="card-9", new_card_state="ACTIVE") == (
+            "FIELD_INVALID_VALUE"
+        )
+
     def test_the_current_product_may_be_named(self) -> None:
         assert after(a_card(), "RENEW", new_card_product_id="gold").exp == "1130"
 
