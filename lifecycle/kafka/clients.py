@@ -3,7 +3,11 @@
 import ssl
 from typing import Any
 
+from aiokafka.errors import KafkaError, ProducerFenced
+
 from lifecycle.settings import Settings, required
+
+__all__ = ["KafkaError", "ProducerFenced", "client_options"]
 
 
 def client_options(settings: Settings) -> dict[str, Any]:

@@ -7,12 +7,12 @@ may be behind them when a worker died between the acknowledgement and its note o
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from lifecycle.kafka.clients import client_options
+from lifecycle.kafka.records import RawRecord
 from lifecycle.settings import Settings
 
 _FIRST_WINDOW_RECORDS = 64
@@ -58,7 +58,7 @@ class TailReader:
         end = await self._consumer.end_offsets(wanted)
         return {tp.partition: (first[tp], end[tp]) for tp in wanted}
 
-    async def record_at(self, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
+    async def record_at(self, topic: str, partition: int, offset: int) -> RawRecord | None:
         """The record at `offset`; None when there is none (any more)."""
         async with self._one_at_a_time:
             bounds = await self.bounds(topic, [partition])
@@ -69,8 +69,8 @@ class TailReader:
         return next((record for record in records if record.offset == offset), None)
 
     async def newest_until(
-        self, topic: str, partition: int, stop: Callable[[ConsumerRecord], bool]
-    ) -> list[ConsumerRecord]:
+        self, topic: str, partition: int, stop: Callable[[RawRecord], bool]
+    ) -> list[RawRecord]:
         """The newest records in their order, from the last one for which `stop` is true on.
 
         All records that are kept, when `stop` is true for none of them.
@@ -82,7 +82,7 @@ class TailReader:
         async with self._one_at_a_time:
             bounds = await self.bounds(topic, [partition])
             first, end = bounds[partition]
-            newest: list[ConsumerRecord] = []
+            newest: list[RawRecord] = []
             window = _FIRST_WINDOW_RECORDS
             while end > first:
                 start = max(first, end - window)
@@ -93,11 +93,11 @@ class TailReader:
                 end, window = start, window * _WINDOW_GROWTH
             return newest
 
-    async def _read(self, tp: TopicPartition, start: int, end: int) -> list[ConsumerRecord]:
+    async def _read(self, tp: TopicPartition, start: int, end: int) -> list[RawRecord]:
         """The records with `start <= offset < end`; markers and aborted records are not among."""
         self._consumer.assign([tp])
         self._consumer.seek(tp, start)
-        found: list[Any] = []
+        found: list[RawRecord] = []
         async with asyncio.timeout(self._seconds_max):
             while await self._consumer.position(tp) < end:
                 batches = await self._consumer.getmany(tp, timeout_ms=_FETCH_WAIT_MS)

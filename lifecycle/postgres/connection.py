@@ -30,6 +30,20 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError)
 
 
+# What is wrong with the installation and not with a command: missing or forbidden tables and
+# columns, a missing partition, a corrupted database. Halving a batch would bury every command.
+_SYSTEMIC_CLASSES = frozenset({"0A", "28", "3D", "3F", "42", "XX"})
+_SYSTEMIC_CODES = frozenset({"23514"})  # check_violation: also a row that no partition takes
+
+
+def is_systemic(error: BaseException) -> bool:
+    """Whether every other command would fail in the same way, so that a person must look."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return False
+    code = str(error.sqlstate or "")
+    return code[:2] in _SYSTEMIC_CLASSES or code in _SYSTEMIC_CODES
+
+
 def server_limits(settings: Settings) -> dict[str, str]:
     """The limits that the server keeps for each of our sessions."""
     return {

@@ -155,12 +155,16 @@ async def load_publications(
 async def store_published(
     pool: asyncpg.Pool, partition: int, published_seq: int, dead_letter_offset: int
 ) -> None:
-    """Note what Kafka acknowledged. GREATEST: an owner of the past never moves a lane back."""
+    """Note what Kafka acknowledged. GREATEST: an owner of the past never moves a lane back.
+
+    The note is not flushed to disk by itself: if it is lost, the topic's end tells the same.
+    """
     await pool.execute(
         """
+        WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true))
         UPDATE lane_pub SET published_seq = GREATEST(published_seq, $2),
             dead_letter_offset = GREATEST(dead_letter_offset, $3)
-        WHERE partition = $1
+        FROM unhurried WHERE partition = $1
         """,
         partition,
         published_seq,
@@ -168,16 +172,17 @@ async def store_published(
     )
 
 
-async def lanes_behind(pool: asyncpg.Pool, partitions: Sequence[int]) -> list[int]:
-    """The lanes that have rows or dead letters not known to be published."""
-    rows = await pool.fetch(
+async def lane_ends(
+    connection: asyncpg.Connection | asyncpg.Pool, partitions: Sequence[int]
+) -> dict[int, tuple[int, int]]:
+    """What is committed to be published: the last sequence number and the last dead letter."""
+    rows = await connection.fetch(
         """
-        SELECT partition FROM lane_out JOIN lane_pub USING (partition)
-        WHERE partition = ANY($1) AND (last_seq > published_seq OR EXISTS (
-            SELECT FROM dead_letter
-            WHERE dead_letter.partition = lane_pub.partition
-                AND command_offset > dead_letter_offset))
+        SELECT partition, last_seq, coalesce((
+            SELECT max(command_offset) FROM dead_letter
+            WHERE dead_letter.partition = lane_out.partition), -1)
+        FROM lane_out WHERE partition = ANY($1)
         """,
         partitions,
     )
-    return [row["partition"] for row in rows]
+    return {row[0]: (row[1], row[2]) for row in rows}

@@ -15,19 +15,31 @@ import orjson
 
 LANES_CHANNEL = "card_lifecycle_lanes"
 
+# Dead letters may be large: so many in one Kafka transaction and not more.
+DEAD_LETTERS_AT_ONCE_MAX = 1_000
+DEAD_LETTER_BYTES_AT_ONCE_MAX = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """What is published of an operation: one event, at its place in its lane."""
+
+    lane: int
+    seq: int
+    event_id: UUID
+    key: str
+    event_type: str
+    event_time_ms: int
+    payload: bytes
+    traceparent: str | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationRow:
     """One change of an operation's status, and the event that tells it."""
 
-    lane: int
-    seq: int
-    event_id: UUID
+    event: OutboxRow
     aggregate_type: str
-    key: str
-    event_type: str
-    payload: bytes
-    traceparent: str | None
     issuer_id: str
     operation_id: UUID
     caused: bool
@@ -35,18 +47,6 @@ class OperationRow:
     status: str
     start_time: datetime
     expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRow:
-    """What the publisher needs of an operation."""
-
-    seq: int
-    event_id: UUID
-    key: str
-    event_type: str
-    payload: bytes
-    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +82,19 @@ async def copy_operations(connection: asyncpg.Connection, rows: Sequence[Operati
     await connection.copy_records_to_table(
         "operation",
         columns=[
-            *("lane", "seq", "id", "aggregatetype", "aggregateid", "type", "payload"),
-            *("traceparent", "issuer_id", "operation_id", "caused", "content_hash", "status"),
-            *("start_time", "expires_at"),
+            *("lane", "seq", "id", "aggregateid", "type", "event_time_ms", "payload"),
+            *("traceparent", "aggregatetype", "issuer_id", "operation_id", "caused"),
+            *("content_hash", "status", "start_time", "expires_at"),
         ],
         records=[
             (
-                *(row.lane, row.seq, row.event_id, row.aggregate_type, row.key, row.event_type),
-                *(row.payload, row.traceparent, row.issuer_id, row.operation_id, row.caused),
-                *(row.content_hash, row.status, row.start_time, row.expires_at),
+                *(event.lane, event.seq, event.event_id, event.key, event.event_type),
+                *(event.event_time_ms, event.payload, event.traceparent, row.aggregate_type),
+                *(row.issuer_id, row.operation_id, row.caused, row.content_hash, row.status),
+                *(row.start_time, row.expires_at),
             )
             for row in rows
+            if (event := row.event)
         ],
     )
 
@@ -130,21 +132,31 @@ async def copy_intake_counts(connection: asyncpg.Connection, rows: Sequence[Inta
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedCommand:
+    """A command that the log knows of."""
+
+    operation_id: UUID
+    content_hash: bytes
+    start_time_ms: int
+
+
 async def load_commands_of(
     connection: asyncpg.Connection, keys: Sequence[tuple[str, str]], commands_max: int
-) -> dict[str, list[tuple[bytes, bytes]]]:
+) -> dict[str, list[LoggedCommand]]:
     """The last commands of subjects that have no row, by key of the event, oldest first.
 
-    `keys` are pairs of issuerId and event key. Each command is its operation id and content hash,
-    as bytes. One more than `commands_max` is looked for, so that the caller sees when there are
-    more than fit in a row.
+    `keys` are pairs of issuerId and event key. One more than `commands_max` is looked for, so that
+    the caller sees when there are more than it remembers.
     """
     rows = await connection.fetch(
         """
-        SELECT u.key, log.operation_id, log.content_hash
+        SELECT u.key, log.operation_id, log.content_hash, log.start_time_ms
         FROM unnest($1::text[], $2::text[]) AS u(issuer_id, key)
         CROSS JOIN LATERAL (
-            SELECT seq, operation_id, content_hash FROM operation
+            SELECT seq, operation_id, content_hash,
+                (extract(epoch FROM start_time) * 1000)::bigint AS start_time_ms
+            FROM operation
             WHERE issuer_id = u.issuer_id AND aggregateid = u.key AND NOT caused
             ORDER BY seq DESC LIMIT $3
         ) AS log
@@ -154,9 +166,13 @@ async def load_commands_of(
         [key for _, key in keys],
         commands_max + 1,
     )
-    found: dict[str, list[tuple[bytes, bytes]]] = {}
-    for key, operation_id, content_hash in rows:
-        found.setdefault(key, []).append((operation_id.bytes, content_hash))
+    found: dict[str, list[LoggedCommand]] = {}
+    for key, operation_id, content_hash, start_time_ms in rows:
+        found.setdefault(key, []).append(
+            LoggedCommand(
+                operation_id=operation_id, content_hash=content_hash, start_time_ms=start_time_ms
+            )
+        )
     return found
 
 
@@ -181,7 +197,7 @@ async def load_outbox(
 ) -> list[OutboxRow]:
     """The next committed rows of a lane, in order."""
     rows = await pool.fetch(
-        "SELECT seq, id, aggregateid, type, payload, traceparent FROM operation"
+        "SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent FROM operation"
         " WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         lane,
         after_seq,
@@ -189,27 +205,41 @@ async def load_outbox(
     )
     return [
         OutboxRow(
+            lane=lane,
             seq=row[0],
             event_id=row[1],
             key=row[2],
             event_type=row[3],
-            payload=row[4],
-            traceparent=row[5],
+            event_time_ms=row[4],
+            payload=row[5],
+            traceparent=row[6],
         )
         for row in rows
     ]
 
 
 async def load_dead_letters(
-    pool: asyncpg.Pool, partition: int, after_offset: int, rows_max: int
+    pool: asyncpg.Pool, partition: int, after_offset: int
 ) -> list[DeadLetterRow]:
-    """The next dead letters of a partition, in the order of their records."""
+    """The next dead letters of a partition, in the order of their records; bounded in bytes too."""
     rows = await pool.fetch(
-        "SELECT command_offset, code, error, key, value, headers FROM dead_letter"
-        " WHERE partition = $1 AND command_offset > $2 ORDER BY command_offset LIMIT $3",
+        """
+        SELECT command_offset, code, error, key, value, headers
+        FROM (
+            SELECT *, sum(coalesce(octet_length(value), 0)) OVER (
+                ORDER BY command_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS bytes_before
+            FROM (
+                SELECT * FROM dead_letter WHERE partition = $1 AND command_offset > $2
+                ORDER BY command_offset LIMIT $3
+            ) AS next
+        ) AS sized
+        WHERE coalesce(bytes_before, 0) <= $4 ORDER BY command_offset
+        """,
         partition,
         after_offset,
-        rows_max,
+        DEAD_LETTERS_AT_ONCE_MAX,
+        DEAD_LETTER_BYTES_AT_ONCE_MAX,
     )
     return [
         DeadLetterRow(

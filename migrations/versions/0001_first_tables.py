@@ -127,6 +127,7 @@ def upgrade() -> None:
         aggregatetype        text    NOT NULL,
         aggregateid          text    NOT NULL,  -- the key of the event
         type                 text    NOT NULL,
+        event_time_ms        bigint  NOT NULL,
         payload              bytea   NOT NULL,  -- the value of the event, byte for byte
         traceparent          text,
         issuer_id            text    NOT NULL,

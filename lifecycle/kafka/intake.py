@@ -1,0 +1,179 @@
+"""The command topic through FastStream: whole polls, in order, none of whose records can be lost.
+
+With FastStream's usual settings one record that can't be parsed takes its whole batch with it, and
+a handler that raises once loses its message. So the parser and the decoder pass the poll through
+as it came, the handler never raises, and no offset is acknowledged here: the lane rows in the
+database say where intake stands, Kafka's committed offsets only follow for lag tools.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.message import StreamMessage
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from lifecycle.kafka.clients import client_options
+from lifecycle.kafka.records import RawRecord
+from lifecycle.kafka.topics import topics_of
+from lifecycle.settings import Settings
+
+_FETCH_WAIT_MS = 250
+_PARTITION_FETCH_BYTES_MAX = 1024 * 1024
+_STOP_SECONDS_MAX = 15.0
+
+_SASL = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+
+
+class CommandIntake:
+    """Polls the command topic as a member of the consumer group.
+
+    `on_poll` gets every non-empty poll, one at a time, and must not raise. `on_revoked` must give
+    the lanes up before it returns, `on_assigned` must call `resume` for every partition that it
+    wants to read; until then nothing is fetched from it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_poll: Callable[[Sequence[RawRecord]], Awaitable[None]],
+        on_assigned: Callable[[set[int]], Awaitable[None]],
+        on_revoked: Callable[[set[int]], Awaitable[None]],
+    ) -> None:
+        """Prepare; nothing is connected before `start`."""
+        self._topic = topics_of(settings).commands
+        self._on_poll = on_poll
+        self._broker = KafkaBroker(
+            client_options(settings)["bootstrap_servers"],
+            security=_security(settings),
+            request_timeout_ms=settings.kafka_request_timeout_ms,
+            apply_types=False,
+            serializer=None,
+            logger=None,
+            graceful_timeout=_STOP_SECONDS_MAX,
+        )
+        self._subscriber = self._broker.subscriber(
+            self._topic,
+            batch=True,
+            group_id=settings.consumer_group,
+            ack_policy=AckPolicy.MANUAL,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            batch_timeout_ms=settings.poll_timeout_ms,
+            max_records=settings.poll_records_max,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_partition_fetch_bytes=_PARTITION_FETCH_BYTES_MAX,
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=settings.session_timeout_ms // 3,
+            rebalance_timeout_ms=settings.rebalance_timeout_ms,
+            max_poll_interval_ms=settings.retry_ms_max + settings.rebalance_timeout_ms,
+            listener=_Listener(self, on_assigned, on_revoked),
+            parser=_pass_through,
+            decoder=_raw_records,
+            include_in_schema=False,
+        )
+        self._subscriber(self._handle)
+
+    async def start(self) -> None:
+        """Join the group.
+
+        Raises:
+            KafkaError, OSError: the brokers can't be reached.
+        """
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Leave the group, after the poll in hand; bounded by FastStream's graceful time-out."""
+        await self._broker.stop()
+
+    def hold(self, partitions: set[int]) -> None:
+        """Fetch nothing from `partitions` until `resume` says from where.
+
+        Without a position aiokafka would look for a committed offset, find none and raise; and it
+        fetches on while the rebalance listener still waits for the database.
+        """
+        for partition in partitions:
+            tp = TopicPartition(self._topic, partition)
+            self._consumer.pause(tp)
+            self._consumer.seek(tp, 0)
+
+    def resume(self, positions: Mapping[int, int]) -> None:
+        """Fetch on, from these offsets; a partition that is not assigned any more is left out."""
+        assigned = self._consumer.assignment()
+        for partition, offset in positions.items():
+            tp = TopicPartition(self._topic, partition)
+            if tp in assigned:
+                self._consumer.seek(tp, offset)
+                self._consumer.resume(tp)
+
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        """Let Kafka's committed offsets follow, for lag tools only.
+
+        Raises:
+            KafkaError: nothing depends on it.
+        """
+        assigned = self._consumer.assignment()
+        offsets = {
+            tp: OffsetAndMetadata(offset, "")
+            for partition, offset in positions.items()
+            if (tp := TopicPartition(self._topic, partition)) in assigned
+        }
+        if offsets:
+            await self._consumer.commit(offsets)
+
+    @property
+    def _consumer(self) -> Any:  # noqa: ANN401 - aiokafka ships no types
+        consumer = self._subscriber.consumer
+        if consumer is None:
+            raise KafkaError("the consumer is not started")
+        return consumer
+
+    async def _handle(self, records: Sequence[RawRecord]) -> None:
+        await self._on_poll(records)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    def __init__(
+        self,
+        intake: CommandIntake,
+        on_assigned: Callable[[set[int]], Awaitable[None]],
+        on_revoked: Callable[[set[int]], Awaitable[None]],
+    ) -> None:
+        self._intake = intake
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._on_revoked({tp.partition for tp in revoked})
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        partitions = {tp.partition for tp in assigned}
+        self._intake.hold(partitions)
+        await self._on_assigned(partitions)
+
+
+async def _pass_through(poll: tuple[RawRecord, ...]) -> StreamMessage[Any]:
+    return StreamMessage(raw_message=poll, body=b"")
+
+
+async def _raw_records(message: StreamMessage[Any]) -> Sequence[RawRecord]:
+    records: Sequence[RawRecord] = message.raw_message
+    return records
+
+
+def _security(settings: Settings) -> BaseSecurity | None:
+    options = client_options(settings)
+    ssl_context = options.get("ssl_context")
+    if "sasl_mechanism" in options:
+        return _SASL[settings.kafka_sasl_mechanism](
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            ssl_context=ssl_context,
+            use_ssl=ssl_context is not None,
+        )
+    return BaseSecurity(ssl_context=ssl_context) if ssl_context is not None else None

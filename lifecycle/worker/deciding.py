@@ -1,0 +1,386 @@
+"""Decides a batch in memory, record by record, and says what is to be stored and published.
+
+Runs between the reads and the writes of one transaction. It does no I/O, so a batch that is decided
+again after a rollback, by this worker or another, gives the same rows byte for byte.
+"""
+
+from calendar import monthrange
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from lifecycle.domain.cards import Card
+from lifecycle.domain.chain import Chain, recent_content_hash, remember_command
+from lifecycle.domain.commands import (
+    Activate,
+    CardCommand,
+    ConsumerCommand,
+    Create,
+    DefineProduct,
+    Replace,
+    Resume,
+    Subject,
+    SubjectKind,
+)
+from lifecycle.domain.consumers import Consumer, ConsumerState
+from lifecycle.domain.decide import decide_card, decide_consumer, decide_product
+from lifecycle.domain.identifiers import caused_operation_id, generated_card_ids, operation_id
+from lifecycle.domain.operations import Caused, Context, Decision, Ignored, Status
+from lifecycle.domain.products import Product
+from lifecycle.kafka.commands import Broken, Parsed, RawRecord
+from lifecycle.kafka.dead_letters import DeadLetterCode, dead_letter
+from lifecycle.kafka.events import Recorded, render
+from lifecycle.kafka.partitioner import key_of, partition_of
+from lifecycle.postgres.operations import DeadLetterRow, OperationRow, OutboxRow
+from lifecycle.settings import Settings
+from lifecycle.worker.subjects import Subjects, Tracked
+
+RETENTION_MONTHS = 3
+_GENERATED_IDS_TRIED_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A record of a poll, parsed once, with the lane it came from and the lane it belongs to.
+
+    `operation_id` and `generated_card_id` are derived from it; None where there is none.
+    """
+
+    record: RawRecord
+    parsed: Parsed | Broken
+    home_lane: int | None
+    operation_id: UUID | None
+    generated_card_id: str | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the records of one partition; they add up to the records (G1)."""
+
+    records: int = 0
+    operations: int = 0
+    duplicates: int = 0
+    ignored: int = 0
+    dead_letters: int = 0
+    foreign_partition: int = 0
+
+
+@dataclass(slots=True)
+class Decided:
+    """What one transaction stores beside the subjects themselves."""
+
+    operations: list[OperationRow] = field(default_factory=list)
+    dead_letters: list[DeadLetterRow] = field(default_factory=list)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    last_seq: dict[int, int] = field(default_factory=dict)
+
+
+def take(record: RawRecord, parsed: Parsed | Broken, partition_count: int) -> Taken:
+    """Derive what the reads need to know of a record before any lock is taken."""
+    if isinstance(parsed, Broken):
+        return Taken(record, parsed, None, None)
+    home_lane = partition_of(key_of(parsed.subject), partition_count)
+    identity = operation_id(parsed.subject, parsed.command.command_id)
+    generated = None
+    if isinstance(parsed.command, Replace):
+        generated = _generated_card_id(parsed.command, identity, home_lane, partition_count)
+    return Taken(record, parsed, home_lane, identity, generated)
+
+
+def _generated_card_id(
+    command: Replace, identity: UUID, home_lane: int, partition_count: int
+) -> str:
+    """The id of the new card: the first derived one that stays in the old card's lane."""
+    for tried, card_id in enumerate(generated_card_ids(identity)):
+        subject = Subject(SubjectKind.CARD, command.issuer_id, card_id)
+        if partition_of(key_of(subject), partition_count) == home_lane:
+            return card_id
+        assert tried < _GENERATED_IDS_TRIED_MAX, "murmur2 leaves no partition out"
+    raise AssertionError("generated_card_ids is endless")
+
+
+class Deciding:
+    """Decides the records of one batch in their order.
+
+    `content_hashes` holds what the operation log knows of commands beyond a subject's recent ones.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        subjects: Subjects,
+        content_hashes: Mapping[UUID, bytes],
+        last_seq: Mapping[int, int],
+    ) -> None:
+        """Start from what was read under the locks; `last_seq` has every lane that is locked."""
+        self._settings = settings
+        self._subjects = subjects
+        self._content_hashes = dict(content_hashes)
+        self._decided = Decided(last_seq=dict(last_seq))
+
+    def decide(self, batch: Sequence[Taken]) -> Decided:
+        """Decide every record; exactly one outcome is counted for each (G1)."""
+        for taken in batch:
+            self._decide_one(taken)
+        return self._decided
+
+    def _decide_one(self, taken: Taken) -> None:
+        record, parsed = taken.record, taken.parsed
+        outcome = self._decided.outcomes.setdefault(record.partition, Outcome())
+        outcome.records += 1
+        if isinstance(parsed, Broken):
+            outcome.dead_letters += 1
+            self._bury(record, parsed.code, parsed.error)
+            return
+        assert taken.operation_id is not None
+        outcome.foreign_partition += taken.home_lane != record.partition
+        tracked = self._subjects.of(parsed.subject)
+        known = self._content_hash_of(tracked, taken.operation_id)
+        if known is not None:
+            if known == parsed.content_hash:
+                outcome.duplicates += 1
+                return
+            outcome.dead_letters += 1
+            self._bury(
+                record,
+                DeadLetterCode.IDEMPOTENCY_CONFLICT,
+                "This commandId was taken before with other content; send a new commandId.",
+            )
+            return
+        # Never before the subject's last operation: a broker's clock may step back.
+        start_time_ms = max(
+            record.timestamp + self._settings.clock_offset_seconds * 1000,
+            tracked.chain.last_time_ms or 0,
+        )
+        decision = self._decision(taken, parsed, tracked, start_time_ms)
+        if isinstance(decision, Ignored):
+            outcome.ignored += 1
+            return
+        outcome.operations += 1
+        self._record_with_caused(taken, parsed, tracked, decision, start_time_ms)
+
+    def _content_hash_of(self, tracked: Tracked[Any], identity: UUID) -> bytes | None:
+        """What the command with this id held, when it was taken in this batch or ever before."""
+        known = self._content_hashes.get(identity)
+        if known is not None:
+            return known
+        return recent_content_hash(tracked.read.recent_commands, identity.bytes)
+
+    def _decision(
+        self, taken: Taken, parsed: Parsed, tracked: Tracked[Any], start_time_ms: int
+    ) -> Decision | Ignored:
+        command = parsed.command
+        issuer_id = command.issuer_id
+        zone = self._settings.issuer_time_zones.get(issuer_id, "UTC")
+        version_time_ms = tracked.chain.version_time_ms
+        if isinstance(command, CardCommand):
+            card: Card | None = tracked.entity
+            consumer_state, product, predecessor, generated_in_use = None, None, None, False
+            if isinstance(command, Create):
+                consumer_state = self._consumer_state(issuer_id, command.consumer_id)
+                defined = self._subjects.products.get((issuer_id, command.card_product_id))
+                product = defined.entity.terms if defined and defined.entity else None
+            elif card is not None:
+                if isinstance(command, Activate | Resume | Replace):
+                    consumer_state = self._consumer_state(issuer_id, card.consumer_id)
+                if isinstance(command, Activate) and card.predecessor_card_id is not None:
+                    predecessor = self._subjects.cards[issuer_id, card.predecessor_card_id].entity
+                if taken.generated_card_id is not None:
+                    new_card = self._subjects.cards[issuer_id, taken.generated_card_id]
+                    generated_in_use = new_card.entity is not None
+            return decide_card(
+                card,
+                command,
+                Context(
+                    start_time_ms=start_time_ms,
+                    version_time_ms=version_time_ms,
+                    issuer_time_zone=zone,
+                    consumer_state=consumer_state,
+                    product=product,
+                    generated_card_id=taken.generated_card_id,
+                    generated_card_id_in_use=generated_in_use,
+                    predecessor=predecessor,
+                ),
+            )
+        context = Context(
+            start_time_ms=start_time_ms, version_time_ms=version_time_ms, issuer_time_zone=zone
+        )
+        if isinstance(command, ConsumerCommand):
+            return decide_consumer(tracked.entity, command, context)
+        assert isinstance(command, DefineProduct), f"{type(command).__name__} has no rules"
+        return decide_product(tracked.entity, command, context)
+
+    def _consumer_state(self, issuer_id: str, consumer_id: str) -> ConsumerState | None:
+        consumer = self._subjects.consumers[issuer_id, consumer_id].entity
+        return consumer.state if consumer is not None else None
+
+    def _record_with_caused(
+        self,
+        taken: Taken,
+        parsed: Parsed,
+        tracked: Tracked[Any],
+        decision: Decision,
+        start_time_ms: int,
+    ) -> None:
+        """Record the operation of a command, then those that it caused, in their order."""
+        identity = taken.operation_id
+        assert identity is not None
+        command = parsed.command
+        if decision.registers_consumer:
+            assert isinstance(command, Create)
+            consumer = self._subjects.consumers[command.issuer_id, command.consumer_id]
+            consumer.entity = Consumer(
+                issuer_id=command.issuer_id,
+                consumer_id=command.consumer_id,
+                state=ConsumerState.ACTIVE,
+            )
+            consumer.has_changed = True
+        told = _Told(taken.record, parsed, decision, start_time_ms)
+        self._record(told, parsed.subject, tracked, identity, decision.subject, None)
+        tracked.chain = replace(
+            tracked.chain,
+            command_count=tracked.chain.command_count + 1,
+            recent_commands=remember_command(
+                tracked.chain.recent_commands,
+                identity.bytes,
+                parsed.content_hash,
+                recent_commands_max=self._settings.recent_commands_max,
+            ),
+        )
+        self._content_hashes[identity] = parsed.content_hash
+        for ordinal, caused in enumerate(decision.caused, start=1):
+            subject = Subject(SubjectKind.CARD, caused.card.issuer_id, caused.card.card_id)
+            self._record(
+                told,
+                subject,
+                self._subjects.of(subject),
+                caused_operation_id(identity, ordinal),
+                caused.card,
+                (identity, caused),
+            )
+
+    def _record(  # noqa: PLR0913, PLR0917 - all of it is one operation
+        self,
+        told: "_Told",
+        subject: Subject,
+        tracked: Tracked[Any],
+        identity: UUID,
+        after: Card | Consumer | Product | None,
+        cause: tuple[UUID, Caused] | None,
+    ) -> None:
+        """Append one operation and its event to the log, and move its subject on."""
+        parsed, decision, chain = told.parsed, told.decision, tracked.chain
+        is_change = after is not tracked.entity and after != tracked.entity
+        version = chain.version + 1 if is_change else chain.version
+        assert after is not None or (version == 0 and not is_change), "a subject never vanishes"
+        previous_state = getattr(tracked.entity, "state", None)
+        event = render(
+            Recorded(
+                operation_id=identity,
+                subject=subject,
+                kind=decision.kind if cause is None else cause[1].kind,
+                status=decision.status if cause is None else Status.SUCCESSFUL,
+                requestor=decision.requestor,
+                reason_code=decision.reason_code if cause is None else None,
+                reason=decision.reason if cause is None else None,
+                details=decision.details if cause is None else cause[1].details,
+                error_code=decision.error_code if cause is None else None,
+                error=decision.error if cause is None else None,
+                correlation_id=decision.correlation_id,
+                start_time_ms=told.start_time_ms,
+                end_time_ms=told.start_time_ms,
+                command_id=parsed.command.command_id,
+                causation_id=None if cause is None else cause[0],
+                command_partition=told.record.partition,
+                command_offset=told.record.offset,
+                previous_hash=chain.last_hash,
+                version=version,
+                previous_state=previous_state,
+                after=after,
+            )
+        )
+        key = key_of(subject)
+        lane = partition_of(key, self._settings.partitions)
+        seq = self._decided.last_seq[lane] + 1
+        self._decided.last_seq[lane] = seq
+        start_time, expires_at = _start_and_expiry(told.start_time_ms)
+        self._decided.operations.append(
+            OperationRow(
+                event=OutboxRow(
+                    lane=lane,
+                    seq=seq,
+                    event_id=event.event_id,
+                    key=key.decode(),
+                    event_type=event.type,
+                    event_time_ms=told.start_time_ms,
+                    payload=event.payload,
+                    traceparent=parsed.traceparent,
+                ),
+                aggregate_type=subject.kind,
+                issuer_id=subject.issuer_id,
+                operation_id=identity,
+                caused=cause is not None,
+                content_hash=parsed.content_hash if cause is None else b"",
+                status=decision.status if cause is None else Status.SUCCESSFUL,
+                start_time=start_time,
+                expires_at=expires_at,
+            )
+        )
+        if after is None:
+            # Unknown as before: its event stands outside every chain.
+            tracked.chain = replace(chain, last_time_ms=told.start_time_ms)
+            return
+        tracked.entity = after
+        tracked.has_changed = True
+        tracked.chain = Chain(
+            version=version,
+            version_time_ms=told.start_time_ms if is_change else chain.version_time_ms,
+            last_time_ms=told.start_time_ms,
+            last_hash=event.hash,
+            command_count=chain.command_count,
+            recent_commands=chain.recent_commands,
+        )
+
+    def _bury(self, record: RawRecord, code: DeadLetterCode, error: str) -> None:
+        buried = dead_letter(record, code, error)
+        self._decided.dead_letters.append(
+            DeadLetterRow(
+                partition=record.partition,
+                command_offset=record.offset,
+                code=buried.code,
+                error=buried.error,
+                key=buried.key,
+                value=buried.value,
+                headers=buried.headers,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What every operation of one command shares."""
+
+    record: RawRecord
+    parsed: Parsed
+    decision: Decision
+    start_time_ms: int
+
+
+@lru_cache(maxsize=1024)
+def _three_months_later(day: date) -> date:
+    """The same day three calendar months on, or the last day of that month."""
+    months = day.year * 12 + day.month - 1 + RETENTION_MONTHS
+    year, month = divmod(months, 12)
+    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+
+
+def _start_and_expiry(start_time_ms: int) -> tuple[datetime, datetime]:
+    """When an operation started, and when it is gone from every view (G8)."""
+    start = _EPOCH + timedelta(milliseconds=start_time_ms)
+    return start, datetime.combine(_three_months_later(start.date()), start.timetz())
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,264 @@
+"""Publishes one event lane: its committed rows in order, and the dead letters of its partition.
+
+The owner of command partition p publishes event lane p, so the consumer group elects the publisher.
+Rows come from memory, straight from the transaction that committed them; whatever is missing there,
+because another worker appended it or this one started anew, is read from the log.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import asyncpg
+import structlog
+
+from lifecycle.kafka.events import headers_of
+from lifecycle.kafka.producer import LaneProducer, OutgoingRecord
+from lifecycle.kafka.tails import TailReader
+from lifecycle.kafka.topics import topics_of
+from lifecycle.postgres import lanes, operations
+from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
+from lifecycle.settings import Settings
+from lifecycle.worker.retrying import Patience, is_away
+from lifecycle.worker.take_over import Published, published_so_far
+
+log = structlog.get_logger(__name__)
+
+
+class LanePublisher:
+    """One lane, from its take-over to its revocation. All of it runs on one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: asyncpg.Pool,
+        tails: TailReader,
+        lane: int,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """Prepare; `start` takes the lane over. `on_failure` hears of what no retry will mend."""
+        self._settings = settings
+        self._pool = pool
+        self._tails = tails
+        self._topics = topics_of(settings)
+        self._lane = lane
+        self._on_failure = on_failure
+        self._rows: deque[OutboxRow] = deque()
+        self._dead_letters: deque[DeadLetterRow] = deque()
+        # Up to where memory holds everything that is not published yet.
+        self._held_to = Published(seq=0, dead_letter_offset=-1)
+        self._published = Published(seq=0, dead_letter_offset=-1)
+        self._committed_seq = 0
+        self._must_read_log = True
+        self._missed_while_reading = False
+        self._must_take_over = True
+        self._stopping = False
+        self._woken = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._taken_over = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin: fence, look at the topic's end, publish what is missing, then what is handed."""
+        assert self._task is None, "a lane is started once"
+        self._task = asyncio.create_task(self._run(), name=f"publish-lane-{self._lane}")
+
+    async def taken_over(self) -> None:
+        """Wait until the lane's position is known, or the lane has failed."""
+        assert self._task is not None, "start comes first"
+        waiting = asyncio.create_task(self._taken_over.wait())
+        try:
+            await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+
+    def hand_over(self, rows: Sequence[OutboxRow], dead_letters: Sequence[DeadLetterRow]) -> None:
+        """Take rows of this lane whose COMMIT was acknowledged, in their order."""
+        if rows:
+            self._committed_seq = max(self._committed_seq, rows[-1].seq)
+        # The log may have been read between the COMMIT and this call: then memory has them.
+        new_rows = [row for row in rows if row.seq > self._held_to.seq]
+        new_letters = [
+            letter
+            for letter in dead_letters
+            if letter.command_offset > self._held_to.dead_letter_offset
+        ]
+        if self._must_read_log:
+            self._missed_while_reading = True
+        elif (new_rows and new_rows[0].seq != self._held_to.seq + 1) or (
+            len(self._rows) >= self._settings.unpublished_rows_max
+        ):
+            # Another worker appended to this lane in between, or memory is full: the log has all.
+            self._must_read_log = True
+        else:
+            self._hold(new_rows, new_letters)
+        self._update_room()
+        self._woken.set()
+
+    def _hold(self, rows: Sequence[OutboxRow], letters: Sequence[DeadLetterRow]) -> None:
+        self._rows.extend(rows)
+        self._dead_letters.extend(letters)
+        self._held_to = Published(
+            seq=rows[-1].seq if rows else self._held_to.seq,
+            dead_letter_offset=letters[-1].command_offset
+            if letters
+            else self._held_to.dead_letter_offset,
+        )
+
+    def _update_room(self) -> None:
+        waiting = self._committed_seq - self._published.seq
+        if waiting < self._settings.unpublished_rows_max:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+
+    def must_reach(self, end: Published) -> None:
+        """Look at the log if it holds more than memory does: another worker appended it."""
+        if end.seq > self._held_to.seq or end.dead_letter_offset > self._held_to.dead_letter_offset:
+            self._must_read_log = self._missed_while_reading = True
+            self._woken.set()
+
+    def take_over_again(self) -> None:
+        """Start from the fence: someone else may have written to the lane or published it."""
+        self._must_take_over = True
+        self._taken_over.clear()
+        self._woken.set()
+
+    async def has_room(self) -> None:
+        """Wait while so many rows wait for Kafka that intake had better wait too (G11)."""
+        await self._has_room.wait()
+
+    async def stop(self) -> None:
+        """Publish no more; wait for what is in flight and its note in the database. Bounded."""
+        self._stopping = True
+        self._has_room.set()
+        self._woken.set()
+        if self._task is None:
+            return
+        seconds_max = self._settings.kafka_transaction_timeout_ms / 1000
+        _, unfinished = await asyncio.wait({self._task}, timeout=seconds_max)
+        if unfinished:
+            # Nothing is lost: the next owner fences this one and reads the topic's end.
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=seconds_max)
+
+    async def _run(self) -> None:
+        patience = Patience(self._settings.retry_ms_max)
+        while not self._stopping:
+            producer = LaneProducer(self._settings, self._lane)
+            try:
+                await producer.open()
+                published = await published_so_far(
+                    self._pool, self._tails, self._topics, self._lane
+                )
+                self._begin_after(published)
+                await self._note()
+                patience.reset()
+                await self._publish_while_ours(producer, patience)
+            except Exception as error:  # noqa: BLE001 - sorted below: none is swallowed
+                if not is_away(error) or patience.is_over():
+                    self._on_failure(error)
+                    return
+                # Send nothing more with this producer: what it had in flight may or may not be in
+                # the topic, and only the topic's end can tell.
+                log.warning("lane_interrupted", lane=self._lane, error=repr(error))
+                await patience.wait()
+            finally:
+                await producer.close()
+
+    def _begin_after(self, published: Published) -> None:
+        self._rows.clear()
+        self._dead_letters.clear()
+        self._published = self._held_to = published
+        self._committed_seq = published.seq
+        self._must_read_log = True
+        self._must_take_over = False
+        self._update_room()
+        self._taken_over.set()
+        log.info("lane_taken_over", lane=self._lane, published_seq=published.seq)
+
+    async def _publish_while_ours(self, producer: LaneProducer, patience: Patience) -> None:
+        while not (self._stopping or self._must_take_over):
+            if not (self._rows or self._dead_letters):
+                if self._must_read_log:
+                    await self._read_log()
+                else:
+                    await self._woken.wait()
+                self._woken.clear()
+                continue
+            rows = [
+                self._rows.popleft()
+                for _ in range(min(len(self._rows), self._settings.publish_rows_max))
+            ]
+            letters = self._next_dead_letters()
+            assert not rows or rows[0].seq == self._published.seq + 1, "a lane has no gap"
+            await producer.send(self._outgoing(rows, letters))
+            self._published = Published(
+                seq=rows[-1].seq if rows else self._published.seq,
+                dead_letter_offset=letters[-1].command_offset
+                if letters
+                else self._published.dead_letter_offset,
+            )
+            await self._note()
+            patience.reset()
+            self._update_room()
+
+    def _next_dead_letters(self) -> list[DeadLetterRow]:
+        """The next dead letters, as many as fit one Kafka transaction in size and number."""
+        letters: list[DeadLetterRow] = []
+        size_bytes = 0
+        while self._dead_letters and len(letters) < operations.DEAD_LETTERS_AT_ONCE_MAX:
+            if letters and size_bytes > operations.DEAD_LETTER_BYTES_AT_ONCE_MAX:
+                break
+            letters.append(self._dead_letters.popleft())
+            size_bytes += len(letters[-1].value or b"")
+        return letters
+
+    async def _read_log(self) -> None:
+        """Fill memory, which is empty, from the log."""
+        self._missed_while_reading = False
+        rows_max = self._settings.publish_rows_max
+        rows = await operations.load_outbox(self._pool, self._lane, self._published.seq, rows_max)
+        letters = await operations.load_dead_letters(
+            self._pool, self._lane, self._published.dead_letter_offset
+        )
+        assert not self._rows, "nothing is held while the log is read"
+        assert not self._dead_letters, "nothing is held while the log is read"
+        self._held_to = self._published
+        self._hold(rows, letters)
+        self._committed_seq = max(self._committed_seq, self._held_to.seq)
+        # A commit that these queries did not see, or more than they ask for: read once more.
+        self._must_read_log = self._missed_while_reading or bool(letters) or len(rows) == rows_max
+
+    async def _note(self) -> None:
+        await lanes.store_published(
+            self._pool, self._lane, self._published.seq, self._published.dead_letter_offset
+        )
+
+    def _outgoing(
+        self, rows: Sequence[OutboxRow], letters: Sequence[DeadLetterRow]
+    ) -> Iterator[OutgoingRecord]:
+        for row in rows:
+            issuer_id, _, subject = row.key.partition("/")
+            yield OutgoingRecord(
+                topic=self._topics.events,
+                key=row.key.encode(),
+                value=row.payload,
+                headers=headers_of(
+                    event_id=row.event_id,
+                    type=row.event_type,
+                    issuer_id=issuer_id,
+                    subject_id_for_ce_subject=subject.rpartition("/")[2],
+                    time=row.event_time_ms,
+                    sequence=row.seq,
+                    traceparent=row.traceparent,
+                ),
+            )
+        for letter in letters:
+            yield OutgoingRecord(
+                topic=self._topics.dead_letters,
+                key=letter.key,
+                value=letter.value,
+                headers=letter.headers,
+            )

@@ -1,0 +1,182 @@
+"""Reads, under the lane locks, everything that the decisions of one batch may look at.
+
+Lock first, then read, each in a new statement: a row that was read before the lock was granted may
+be older than what the transaction before us wrote, and the decision would be made on it again.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+import asyncpg
+
+from lifecycle.domain.cards import Card
+from lifecycle.domain.chain import Chain, recent_content_hash
+from lifecycle.domain.commands import (
+    Activate,
+    Command,
+    ConsumerCommand,
+    Create,
+    Replace,
+    Resume,
+    Subject,
+    SubjectKind,
+)
+from lifecycle.kafka.commands import Parsed
+from lifecycle.kafka.partitioner import key_of
+from lifecycle.postgres import operations, subjects
+from lifecycle.postgres.subjects import Key
+from lifecycle.worker.deciding import Taken
+from lifecycle.worker.subjects import Subjects, Tracked
+
+# What can be no consumer's id is not looked up: a row to lock would be made for it.
+_CONSUMER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+async def read(
+    connection: asyncpg.Connection, batch: Sequence[Taken], *, recent_commands_max: int
+) -> tuple[Subjects, dict[UUID, bytes]]:
+    """The subjects of a batch, and the content of commands that only the log remembers.
+
+    The caller has locked the home lanes of every subject of the batch.
+    """
+    commands = [taken.parsed.command for taken in batch if isinstance(taken.parsed, Parsed)]
+    wanted = [taken.parsed.subject for taken in batch if isinstance(taken.parsed, Parsed)]
+    found = Subjects()
+    await _read_cards(connection, found, _card_keys(batch, wanted))
+    await _read_cards(connection, found, _predecessors(found, commands))
+    await _read_consumers(connection, found, commands)
+    await _read_products(connection, found, commands, wanted)
+    await _remember_commands_of_unknown(connection, found, wanted, recent_commands_max)
+    return found, await _content_hashes(connection, found, batch)
+
+
+def _card_keys(batch: Sequence[Taken], wanted: Sequence[Subject]) -> list[Key]:
+    keys = {
+        (subject.issuer_id, subject.id) for subject in wanted if subject.kind is SubjectKind.CARD
+    }
+    for taken in batch:
+        if taken.generated_card_id is not None:
+            assert isinstance(taken.parsed, Parsed)
+            keys.add((taken.parsed.subject.issuer_id, taken.generated_card_id))
+    return sorted(keys)
+
+
+def _predecessors(found: Subjects, commands: Iterable[Command]) -> list[Key]:
+    """The cards that an activation may re-link (domain.md 3)."""
+    keys = set()
+    for command in commands:
+        if isinstance(command, Activate):
+            card = found.cards[command.issuer_id, command.card_id].entity
+            if card is not None and card.predecessor_card_id is not None:
+                keys.add((command.issuer_id, card.predecessor_card_id))
+    return sorted(keys - found.cards.keys())
+
+
+async def _read_cards(connection: asyncpg.Connection, found: Subjects, keys: Sequence[Key]) -> None:
+    if not keys:
+        return
+    stored = await subjects.load_cards(connection, keys)
+    for key in keys:
+        card, chain = stored.get(key, (None, Chain()))
+        found.cards[key] = Tracked(card, chain, chain, is_stored=card is not None)
+
+
+async def _read_consumers(
+    connection: asyncpg.Connection, found: Subjects, commands: Iterable[Command]
+) -> None:
+    keys: set[Key] = set()
+    exclusive = False
+    for command in commands:
+        match command:
+            case ConsumerCommand():
+                keys.add((command.issuer_id, command.consumer_id))
+                exclusive = True
+            case Create():
+                keys.add((command.issuer_id, command.consumer_id))
+            case Activate() | Resume() | Replace():
+                card: Card | None = found.cards[command.issuer_id, command.card_id].entity
+                if card is not None:
+                    keys.add((command.issuer_id, card.consumer_id))
+            case _:
+                continue
+    possible = sorted(key for key in keys if _CONSUMER_ID.fullmatch(key[1]))
+    stored = {}
+    if possible:
+        stored = await subjects.lock_consumers(connection, possible, exclusive=exclusive)
+    for key in keys:
+        consumer, chain = stored.get(key, (None, Chain()))
+        found.consumers[key] = Tracked(consumer, chain, chain, is_stored=consumer is not None)
+
+
+async def _read_products(
+    connection: asyncpg.Connection,
+    found: Subjects,
+    commands: Iterable[Command],
+    wanted: Sequence[Subject],
+) -> None:
+    keys = {
+        (subject.issuer_id, subject.id) for subject in wanted if subject.kind is SubjectKind.PRODUCT
+    }
+    keys |= {
+        (command.issuer_id, command.card_product_id)
+        for command in commands
+        if isinstance(command, Create)
+    }
+    if not keys:
+        return
+    stored = await subjects.load_products(connection, sorted(keys))
+    for key in keys:
+        product, chain = stored.get(key, (None, Chain()))
+        found.products[key] = Tracked(product, chain, chain, is_stored=product is not None)
+
+
+async def _remember_commands_of_unknown(
+    connection: asyncpg.Connection,
+    found: Subjects,
+    wanted: Sequence[Subject],
+    recent_commands_max: int,
+) -> None:
+    """Give the subjects without a row the commands that were refused for them before.
+
+    Without this a command that came too early, such as a SUSPEND before its CREATE, would take
+    effect when it is delivered a second time.
+    """
+    unknown = {
+        key_of(subject).decode(): tracked
+        for subject in wanted
+        if (tracked := found.of(subject)).entity is None
+    }
+    if not unknown:
+        return
+    issuers = {key: key.partition("/")[0] for key in unknown}
+    logged = await operations.load_commands_of(
+        connection, [(issuers[key], key) for key in unknown], recent_commands_max
+    )
+    for key, commands in logged.items():
+        tracked = unknown[key]
+        tracked.chain = tracked.read = Chain(
+            last_time_ms=commands[-1].start_time_ms,
+            command_count=len(commands),
+            recent_commands=b"".join(
+                command.operation_id.bytes + command.content_hash
+                for command in commands[-recent_commands_max:]
+            ),
+        )
+
+
+async def _content_hashes(
+    connection: asyncpg.Connection, found: Subjects, batch: Sequence[Taken]
+) -> dict[UUID, bytes]:
+    """Look up, in the log, the ids that a subject may have taken before its recent commands."""
+    wanted = []
+    for taken in batch:
+        if not isinstance(taken.parsed, Parsed):
+            continue
+        assert taken.operation_id is not None
+        chain = found.of(taken.parsed.subject).read
+        if chain.remembers_all():
+            continue
+        if recent_content_hash(chain.recent_commands, taken.operation_id.bytes) is None:
+            wanted.append((taken.parsed.subject.issuer_id, taken.operation_id))
+    return await operations.load_content_hashes(connection, wanted) if wanted else {}

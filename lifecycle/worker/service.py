@@ -1,0 +1,260 @@
+"""The worker process: polls in, batches committed, lanes published, until it is told to stop.
+
+It ends for three reasons only: it was asked to, something was away for longer than it may wait, or
+it found what a person must look at. Killed at any other point, another worker goes on where the
+database says.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncpg
+import structlog
+
+from lifecycle.kafka.commands import Broken, Parsed, parse
+from lifecycle.kafka.intake import CommandIntake
+from lifecycle.kafka.records import DeadLetterCode, RawRecord
+from lifecycle.kafka.tails import TailReader
+from lifecycle.kafka.topics import check_topics
+from lifecycle.postgres.connection import is_systemic, open_pool
+from lifecycle.postgres.lanes import ensure_lanes
+from lifecycle.postgres.migrate import check_schema, ensure_partitions
+from lifecycle.postgres.operations import LANES_CHANNEL
+from lifecycle.postgres.subjects import ChainBrokenError
+from lifecycle.settings import Settings
+from lifecycle.worker.deciding import Taken, take
+from lifecycle.worker.lanes import OwnedLanes
+from lifecycle.worker.retrying import Patience, is_away, patiently
+from lifecycle.worker.transaction import LaneMovedError, commit_batch
+
+log = structlog.get_logger(__name__)
+
+_LAG_SECONDS = 1.0
+_NOTIFICATIONS_MAX = 1_024
+_PARTITIONS_SECONDS = 3600.0
+_CLOSE_SECONDS_MAX = 10.0
+
+
+async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set.
+
+    Raises:
+        TopicsError, SchemaError, SettingsError: something is set up wrongly; nothing was touched.
+        OutOfStepError: database and topics tell different stories.
+        KafkaError, asyncpg.PostgresError, OSError, TimeoutError: away for too long.
+    """
+    patience = Patience(settings.retry_ms_max)
+    pool = await patiently(patience, lambda: open_pool(settings))
+    try:
+        await patiently(patience, lambda: check_schema(pool))
+        await patiently(patience, lambda: check_topics(settings))
+        await ensure_partitions(pool)
+        await ensure_lanes(pool, settings.partitions)
+        async with TailReader(settings) as tails:
+            await _Worker(settings, pool, tails).run(stop)
+    finally:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS_MAX):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+
+class _Worker:
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, tails: TailReader) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lanes = OwnedLanes(settings, pool, tails, self._fail)
+        self._patience = Patience(settings.retry_ms_max)
+        # A poll and a revocation exclude each other: a lane is given up between two batches.
+        self._between_batches = asyncio.Lock()
+        self._intake = CommandIntake(
+            settings,
+            on_poll=self._on_poll,
+            on_assigned=self._on_assigned,
+            on_revoked=self._on_revoked,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await patiently(self._patience, self._intake.start)
+        background = [
+            asyncio.create_task(self._every(seconds, work), name=name)
+            for name, seconds, work in (
+                ("sweep", self._settings.sweep_interval_ms / 1000, self._lanes.look),
+                ("lag", _LAG_SECONDS, self._follow_for_lag_tools),
+                ("partitions", _PARTITIONS_SECONDS, self._ensure_partitions),
+            )
+        ]
+        background.append(asyncio.create_task(self._listen(), name="listen"))
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            ends: set[asyncio.Future[Any]] = {stopping, self._failure}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stopping, *background):
+                task.cancel()
+            await asyncio.wait({stopping, *background}, timeout=_CLOSE_SECONDS_MAX)
+            # Leave the group first, so that no poll comes in; then publish what is in flight.
+            await self._intake.stop()
+            await self._lanes.release_all()
+        if self._failure.done():
+            self._failure.result()
+        log.info("worker_stopped")
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failure.done():
+            log.error("worker_failed", error=repr(error))
+            self._failure.set_exception(error)
+
+    async def _on_assigned(self, partitions: set[int]) -> None:
+        try:
+            await patiently(self._patience, lambda: self._lanes.take(partitions))
+            self._patience.reset()
+            self._intake.resume(self._lanes.positions)
+        except Exception as error:  # noqa: BLE001 - aiokafka would only log it and go on
+            self._fail(error)
+
+    async def _on_revoked(self, partitions: set[int]) -> None:
+        try:
+            async with self._between_batches:
+                await self._lanes.release(partitions)
+        except Exception as error:  # noqa: BLE001 - aiokafka would only log it and go on
+            self._fail(error)
+
+    async def _on_poll(self, records: Sequence[RawRecord]) -> None:
+        """Commit a poll; never raises, because FastStream would lose the poll."""
+        try:
+            await self._lanes.have_room({record.partition for record in records})
+            async with self._between_batches:
+                taken_back = await self._commit_poll(records)
+            if taken_back:
+                # Outside the lock: a revocation need not wait for a database that is away.
+                await self._patience.wait()
+                await self._on_assigned(taken_back & self._lanes.positions.keys())
+        except Exception as error:  # noqa: BLE001 - see above
+            self._fail(error)
+
+    async def _commit_poll(self, records: Sequence[RawRecord]) -> set[int]:
+        """Commit what of the poll is ours; the partitions that must be read again, if any."""
+        if self._failure.done():
+            return set()
+        positions = self._lanes.positions
+        batch = [
+            take(record, self._parse(record), self._settings.partitions)
+            for record in records
+            # aiokafka may hand out records that it fetched before a seek or a revocation.
+            if record.offset >= positions.get(record.partition, record.offset + 1)
+        ]
+        if not batch:
+            return set()
+        try:
+            await self._commit_or_halve(batch)
+        except LaneMovedError as moved:
+            log.warning("lane_moved", error=str(moved))
+        except Exception as error:
+            away = is_away(error) or isinstance(error, ChainBrokenError)
+            if not away or self._patience.is_over():
+                raise
+            log.warning("batch_interrupted", records=len(batch), error=repr(error))
+        else:
+            self._patience.reset()
+            return set()
+        partitions = {taken.record.partition for taken in batch}
+        # Whatever the outcome of COMMIT was, the lanes know it; nothing in memory does.
+        self._intake.hold(partitions & positions.keys())
+        return partitions
+
+    def _parse(self, record: RawRecord) -> Parsed | Broken:
+        return parse(record, max_command_bytes=self._settings.max_command_bytes)
+
+    async def _commit_or_halve(self, batch: Sequence[Taken]) -> None:
+        """Commit a batch; if one command breaks it, find that one and bury it alone."""
+        try:
+            committed = await commit_batch(self._pool, self._settings, batch, self._lanes.positions)
+        except Exception as error:
+            if (
+                is_away(error)
+                or is_systemic(error)
+                or isinstance(error, LaneMovedError | ChainBrokenError)
+            ):
+                raise
+            if len(batch) == 1:
+                await self._bury(batch[0], error)
+                return
+            middle = len(batch) // 2
+            await self._commit_or_halve(batch[:middle])
+            await self._commit_or_halve(batch[middle:])
+        else:
+            self._lanes.committed(committed)
+
+    async def _bury(self, taken: Taken, error: Exception) -> None:
+        """Commit the one record that can't be committed as a dead letter INTERNAL."""
+        record = taken.record
+        log.error(
+            "command_failed", partition=record.partition, offset=record.offset, error=repr(error)
+        )
+        broken = Broken(
+            DeadLetterCode.INTERNAL,
+            "The service failed on this command; its log names this partition and offset.",
+        )
+        buried = take(record, broken, self._settings.partitions)
+        self._lanes.committed(
+            await commit_batch(self._pool, self._settings, [buried], self._lanes.positions)
+        )
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except Exception as error:
+                if not is_away(error):
+                    self._fail(error)
+                    raise
+                # The batches and the publishers find out by themselves how long it is away.
+                log.warning("background_work_interrupted", error=repr(error))
+
+    async def _follow_for_lag_tools(self) -> None:
+        await self._intake.commit(self._lanes.positions)
+
+    async def _ensure_partitions(self) -> None:
+        await ensure_partitions(self._pool)
+
+    async def _listen(self) -> None:
+        """Hear at once of rows that another worker appended to a lane of ours.
+
+        The sweep would find them too, but later.
+        """
+        while True:
+            try:
+                await self._listen_on_one_connection()
+            except Exception as error:
+                if not is_away(error):
+                    self._fail(error)
+                    raise
+                log.warning("listening_interrupted", error=repr(error))
+            await asyncio.sleep(_LAG_SECONDS)
+
+    async def _listen_on_one_connection(self) -> None:
+        heard: asyncio.Queue[int | None] = asyncio.Queue(_NOTIFICATIONS_MAX)
+
+        def on_notification(*arguments: object) -> None:
+            _offer(heard, int(str(arguments[3])))
+
+        async with self._pool.acquire() as connection:
+            connection.add_termination_listener(lambda _: _offer(heard, None))
+            await connection.add_listener(LANES_CHANNEL, on_notification)
+            try:
+                while (lane := await heard.get()) is not None:
+                    await self._lanes.look([lane])
+            finally:
+                if not connection.is_closed():
+                    await connection.remove_listener(LANES_CHANNEL, on_notification)
+
+
+def _offer(heard: asyncio.Queue[int | None], lane: int | None) -> None:
+    # A full queue may drop one: the sweep looks at every lane anyway.
+    if not heard.full():
+        heard.put_nowait(lane)

@@ -1,0 +1,108 @@
+"""Finds out, at the end of a lane's topics, what its last owner got published.
+
+Runs after the fence, so that nothing can be appended any more while it looks. What it finds must
+fit the database; if it does not, publishing on would break the order or the hash chain that readers
+have seen, and no retry would mend it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import asyncpg
+
+from lifecycle.kafka.records import RawRecord
+from lifecycle.kafka.tails import TailReader
+from lifecycle.kafka.topics import Topics
+from lifecycle.postgres import lanes, operations
+
+
+class OutOfStepError(Exception):
+    """Database and topic tell different stories: a person must look. Nothing was published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Up to where a lane is published."""
+
+    seq: int
+    dead_letter_offset: int
+
+
+async def published_so_far(
+    pool: asyncpg.Pool, tails: TailReader, topics: Topics, lane: int
+) -> Published:
+    """Where to go on publishing the lane, whatever was noted before a crash.
+
+    Raises:
+        OutOfStepError: the topic holds events that the database does not, or lost some.
+    """
+    publication = (await lanes.load_publications(pool, [lane]))[lane]
+    newest = await tails.newest_until(
+        topics.events,
+        lane,
+        lambda record: 0 < _number(record, "ce_sequence") <= publication.published_seq,
+    )
+    published_seq = await _checked_seq(pool, tails, topics, lane, publication, newest)
+    letters = await tails.newest_until(
+        topics.dead_letters,
+        lane,
+        lambda record: 0 <= _number(record, "dlq-offset") <= publication.dead_letter_offset,
+    )
+    return Published(
+        seq=published_seq,
+        dead_letter_offset=max(
+            publication.dead_letter_offset, *_numbers(letters, "dlq-offset"), -1
+        ),
+    )
+
+
+async def _checked_seq(  # noqa: PLR0913, PLR0917 - the lane as both sides tell it
+    pool: asyncpg.Pool,
+    tails: TailReader,
+    topics: Topics,
+    lane: int,
+    publication: lanes.Publication,
+    newest: list[RawRecord],
+) -> int:
+    where = f"lane {lane} ({topics.events}, partition {lane})"
+    last = max(newest, key=lambda record: _number(record, "ce_sequence"), default=None)
+    if last is None:
+        first, _ = (await tails.bounds(topics.events, [lane]))[lane]
+        if publication.published_seq > 0 and first == 0:
+            raise OutOfStepError(
+                f"the topic lost records: {where} is empty, published was up to"
+                f" {publication.published_seq}"
+            )
+        # Everything that was published is older than the topic's retention.
+        return publication.published_seq
+    seq = _number(last, "ce_sequence")
+    if seq < publication.published_seq:
+        raise OutOfStepError(
+            f"the topic lost records: {where} ends at {seq}, published was up to"
+            f" {publication.published_seq}"
+        )
+    event_id = await operations.event_id_at(pool, lane, seq)
+    if seq > publication.last_seq or (
+        event_id is not None and str(event_id).encode() != _header(last, "ce_id")
+    ):
+        raise OutOfStepError(
+            f"the database is behind the topic: {where} ends at {seq} with another event than"
+            f" the database, which is numbered up to {publication.last_seq}. If an older database"
+            " was restored, roll it forward before workers start."
+        )
+    return seq
+
+
+def _header(record: RawRecord, name: str) -> bytes | None:
+    value: bytes | None = next((value for key, value in record.headers if key == name), None)
+    return value
+
+
+def _number(record: RawRecord, name: str) -> int:
+    """The decimal value of a header; -1 when this service did not write the record."""
+    value = _header(record, name) or b""
+    return int(value) if value.isdigit() else -1
+
+
+def _numbers(records: Iterable[RawRecord], name: str) -> list[int]:
+    return [_number(record, name) for record in records]

@@ -1,0 +1,157 @@
+"""One batch, one transaction: take the records, lock, read, decide, append, store, commit.
+
+The first statement moves the lane on from where we believe it to be. That makes intake exactly-once
+and is the fence as well: whoever else owns the lane waits on that row until we are done, finds it
+moved, and takes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import asyncpg
+
+from lifecycle.kafka.commands import RawRecord
+from lifecycle.postgres import lanes, operations, subjects
+from lifecycle.postgres.operations import IntakeCount
+from lifecycle.settings import Settings
+from lifecycle.worker.deciding import Decided, Deciding, Taken
+from lifecycle.worker.reading import read
+from lifecycle.worker.subjects import Subjects
+
+
+class LaneMovedError(Exception):
+    """A lane is not where this worker believes it to be: another owner took records since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a transaction recorded, and where its partitions stand now."""
+
+    decided: Decided
+    positions: dict[int, int]
+
+
+def record_hash(record: RawRecord) -> bytes:
+    """What tells a record of this topic from one at the same offset of a topic made again."""
+    digest = sha256(record.timestamp.to_bytes(8, "big", signed=True))
+    for part in (record.key, record.value):
+        digest.update(b"\x00" if part is None else b"\x01" + len(part).to_bytes(8, "big") + part)
+    return digest.digest()
+
+
+async def commit_batch(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    batch: Sequence[Taken],
+    positions: Mapping[int, int],
+) -> Committed:
+    """Decide and record `batch`, whose partitions stand at `positions`, in one transaction.
+
+    Raises:
+        LaneMovedError: nothing was recorded; the lanes must be read again.
+        asyncpg.PostgresError, OSError, TimeoutError: nothing was recorded, unless COMMIT itself
+            failed, in which case it is unknown; the lanes tell when they are read again.
+    """
+    assert batch, "an empty batch takes nothing"
+    advances = _advances(batch, positions)
+    home_lanes = sorted({taken.home_lane for taken in batch if taken.home_lane is not None})
+    async with pool.acquire() as connection, connection.transaction():
+        if not await lanes.advance_intake(connection, advances):
+            raise LaneMovedError(
+                f"partitions {[advance.partition for advance in advances]} moved meanwhile"
+            )
+        last_seq = await lanes.lock_lanes(connection, home_lanes) if home_lanes else {}
+        assert len(last_seq) == len(home_lanes), "ensure_lanes made a row for every lane"
+        found, content_hashes = await read(
+            connection, batch, recent_commands_max=settings.recent_commands_max
+        )
+        decided = Deciding(settings, found, content_hashes, last_seq).decide(batch)
+        await _store(connection, found, decided, advances)
+    return Committed(decided, {advance.partition: advance.to_offset for advance in advances})
+
+
+def _advances(batch: Sequence[Taken], positions: Mapping[int, int]) -> list[lanes.Advance]:
+    last: dict[int, RawRecord] = {}
+    for taken in batch:
+        record = taken.record
+        previous = last.get(record.partition)
+        assert previous is None or previous.offset < record.offset, "records come in order"
+        last[record.partition] = record
+    return [
+        lanes.Advance(
+            partition=partition,
+            # The lane's position, not the first record's offset: offsets have holes.
+            from_offset=positions[partition],
+            to_offset=record.offset + 1,
+            last_record_hash=record_hash(record),
+        )
+        for partition, record in sorted(last.items())
+    ]
+
+
+async def _store(
+    connection: asyncpg.Connection,
+    found: Subjects,
+    decided: Decided,
+    advances: Sequence[lanes.Advance],
+) -> None:
+    if decided.operations:
+        await operations.copy_operations(connection, decided.operations)
+        await lanes.store_last_seq(connection, decided.last_seq)
+    await _store_subjects(connection, found)
+    if decided.dead_letters:
+        await operations.copy_dead_letters(connection, decided.dead_letters)
+    await operations.copy_intake_counts(
+        connection,
+        [
+            IntakeCount(
+                partition=advance.partition,
+                from_offset=advance.from_offset,
+                to_offset=advance.to_offset,
+                records=outcome.records,
+                operations=outcome.operations,
+                duplicates=outcome.duplicates,
+                ignored=outcome.ignored,
+                dead_letters=outcome.dead_letters,
+                foreign_partition=outcome.foreign_partition,
+            )
+            for advance in advances
+            if (outcome := decided.outcomes[advance.partition])
+        ],
+    )
+    own = {advance.partition for advance in advances}
+    elsewhere = sorted({row.event.lane for row in decided.operations} - own)
+    if elsewhere:
+        await operations.notify_lanes(connection, elsewhere)
+
+
+async def _store_subjects(connection: asyncpg.Connection, found: Subjects) -> None:
+    created, changed = [], []
+    for tracked in found.cards.values():
+        if not tracked.has_changed:
+            continue
+        assert tracked.entity is not None, "an unknown card has nothing to store"
+        if tracked.is_stored:
+            changed.append((tracked.entity, tracked.chain, tracked.read))
+        else:
+            created.append((tracked.entity, tracked.chain))
+    if changed:
+        await subjects.update_cards(connection, changed)
+    if created:
+        await subjects.insert_cards(connection, created)
+    consumers = [
+        (tracked.entity, tracked.chain, tracked.read)
+        for tracked in found.consumers.values()
+        if tracked.has_changed and tracked.entity is not None
+    ]
+    not_registered = [key for key, tracked in found.consumers.items() if tracked.entity is None]
+    if consumers or not_registered:
+        await subjects.store_consumers(connection, consumers, not_registered)
+    products = [
+        (tracked.entity, tracked.chain, tracked.read)
+        for tracked in found.products.values()
+        if tracked.has_changed and tracked.entity is not None
+    ]
+    if products:
+        await subjects.store_products(connection, products)
