@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lifecycle.local.containers import running_container, why_no_docker
-from lifecycle.local.folder import HeldFolder, Ports, chosen_ports, free_port, held_folder
+from lifecycle.local.folder import LOOPBACK, HeldFolder, Ports, chosen_ports, free_port, held_folder
 from lifecycle.local.kafka_server import running_kafka
 from lifecycle.local.postgres_server import running_postgres
 from lifecycle.local.waiting import Kept, Launch, LocalServerError
@@ -86,8 +86,12 @@ async def running_servers(
                 postgres = group.create_task(
                     stack.enter_async_context(_postgres(database_url, place))
                 )
-        except* LocalServerError as group_of_errors:
-            raise LocalServerError(_messages(group_of_errors)) from None
+        # Not `except*`: what that raises is a group again on some Pythons 3.11.
+        except BaseExceptionGroup as errors:
+            expected, unexpected = errors.split(LocalServerError)
+            if expected is None or unexpected is not None:
+                raise
+            raise LocalServerError(_messages(expected)) from None
         for found in (kafka.result(), postgres.result()):
             if found.kept is not None:
                 # Leaving the stack begins with these: both stop at the same time.
@@ -160,7 +164,7 @@ async def _kafka(setting: str | None, place: Place | None) -> AsyncIterator[Foun
             return
         async with running_kafka(home, place.ports, launch, place.report) as (process, what):
             yield Found(
-                f"127.0.0.1:{place.ports.kafka}",
+                f"{LOOPBACK}:{place.ports.kafka}",
                 f"Kafka is {what}, because {unset} and {place.no_docker}",
                 process,
             )
