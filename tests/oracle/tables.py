@@ -1,0 +1,243 @@
+"""The tables of domain.md, copied cell by cell as words; `rule_book` says what each word does.
+
+A cell that starts with `!` is the error code of a FAILED operation; `ignored` leaves nothing.
+To extend the oracle (registered cards, timers, signals), add rows here and words there.
+"""
+
+# domain.md 2: the three states that nothing leaves, with the error that 2.1 calls "terminal error".
+TERMINAL = {
+    "RENEWED": "!CARD_RENEWED",
+    "REPLACED": "!CARD_REPLACED",
+    "DELETED": "!CARD_DELETED",
+}
+IGNORED_WHEN_TERMINAL = {"RENEWED": "ignored", "REPLACED": "ignored", "DELETED": "ignored"}
+
+# domain.md 2.1, one dictionary per row, columns in the order of the book.
+STATE_TABLE = {
+    "ACTIVATE": {
+        "INACTIVE": "becomes active",
+        "ACTIVE": "takes the pending expiry, or nothing",
+        "SUSPENDED": "!OPERATION_NOT_ALLOWED",
+        "EXPIRED": "takes the pending expiry, or CARD_EXPIRED",
+        **TERMINAL,
+    },
+    "SUSPEND": {
+        "INACTIVE": "!NOT_ACTIVATED",
+        "ACTIVE": "becomes suspended",
+        "SUSPENDED": "strictly stronger reason, or ALREADY_SUSPENDED",
+        "EXPIRED": "!CARD_EXPIRED",
+        **TERMINAL,
+    },
+    "RESUME": {
+        "INACTIVE": "!NOT_ACTIVATED",
+        "ACTIVE": "!NOT_SUSPENDED",
+        "SUSPENDED": "becomes active if the reasons match",
+        "EXPIRED": "!CARD_EXPIRED",
+        **TERMINAL,
+    },
+    "REPLACE": {
+        "INACTIVE": "becomes replaced",
+        "ACTIVE": "becomes replaced",
+        "SUSPENDED": "becomes replaced",
+        "EXPIRED": "becomes replaced after loss, or CARD_EXPIRED",
+        **TERMINAL,
+    },
+    "RENEW v2": {
+        "INACTIVE": "!NOT_ACTIVATED",
+        "ACTIVE": "renews active",
+        "SUSPENDED": "renews suspended",
+        "EXPIRED": "renews expired",
+        **TERMINAL,
+    },
+    "RENEW v1": {
+        "INACTIVE": "!NOT_ACTIVATED",
+        "ACTIVE": "renews at once into newCardState",
+        "SUSPENDED": "renews suspended",
+        "EXPIRED": "renews at once into newCardState",
+        **TERMINAL,
+    },
+    "DELETE": {
+        "INACTIVE": "becomes deleted",
+        "ACTIVE": "becomes deleted",
+        "SUSPENDED": "becomes deleted",
+        "EXPIRED": "becomes deleted",
+        **TERMINAL,
+    },
+    "LOCK": {
+        "INACTIVE": "ignored",
+        "ACTIVE": "becomes suspended by the lock",
+        "SUSPENDED": "gets the lock, reason kept unless weaker",
+        "EXPIRED": "ignored",
+        **IGNORED_WHEN_TERMINAL,
+    },
+}
+
+# domain.md 2.2. A command that is not here refuses every reasonCode (domain.md 8).
+REPLACE_REASONS = ["CARD_LOST", "CARD_STOLEN", "CARD_BROKEN", "CARD_NOT_RECEIVED", "FRAUD"]
+REASONS = {
+    "SUSPEND": [
+        "CARD_LOST",
+        "CARD_STOLEN",
+        "CARD_BROKEN",
+        "FRAUD",
+        "USER_DECISION",
+        "ISSUER_DECISION",
+    ],
+    "RESUME": ["CARD_FOUND", "USER_DECISION", "ISSUER_DECISION"],
+    "REPLACE": REPLACE_REASONS,
+    "RENEW v2": ["USER_DECISION", "ISSUER_DECISION"],
+    "RENEW v1": ["USER_DECISION", "ISSUER_DECISION", *REPLACE_REASONS],
+    "DELETE": [
+        "CLOSED_ACCOUNT",
+        "CLOSED_CARD",
+        "CARD_LOST",
+        "CARD_STOLEN",
+        "CARD_BROKEN",
+        "CARD_NOT_RECEIVED",
+        "FRAUD",
+        "USER_DECISION",
+        "ISSUER_DECISION",
+    ],
+}
+
+# domain.md 2.2, the last sentence. Only the order of the numbers means anything.
+STRENGTH = {
+    "USER_DECISION": 1,
+    "ISSUER_DECISION": 2,
+    "PIN_LOCKED": 2,
+    "CVV2_LOCKED": 2,
+    "EXPIRY_DATE_LOCKED": 2,
+    "CARD_LOST": 3,
+    "CARD_BROKEN": 3,
+    "CARD_STOLEN": 4,
+    "FRAUD": 5,
+}
+
+# domain.md 2.3: suspended with, then resume with.
+RESUME_TABLE = {
+    "USER_DECISION": {
+        "CARD_FOUND": "!INVALID_REASON",
+        "USER_DECISION": "ok",
+        "ISSUER_DECISION": "ok",
+    },
+    "ISSUER_DECISION": {
+        "CARD_FOUND": "!INVALID_REASON",
+        "USER_DECISION": "!INVALID_REASON",
+        "ISSUER_DECISION": "ok",
+    },
+    "CARD_LOST": {
+        "CARD_FOUND": "ok",
+        "USER_DECISION": "!INVALID_REASON",
+        "ISSUER_DECISION": "ok",
+    },
+    "CARD_STOLEN": {
+        "CARD_FOUND": "!REPLACEMENT_REQUIRED",
+        "USER_DECISION": "!REPLACEMENT_REQUIRED",
+        "ISSUER_DECISION": "!REPLACEMENT_REQUIRED",
+    },
+    "CARD_BROKEN": {
+        "CARD_FOUND": "!REPLACEMENT_REQUIRED",
+        "USER_DECISION": "!REPLACEMENT_REQUIRED",
+        "ISSUER_DECISION": "!REPLACEMENT_REQUIRED",
+    },
+    "FRAUD": {
+        "CARD_FOUND": "!REPLACEMENT_REQUIRED",
+        "USER_DECISION": "!REPLACEMENT_REQUIRED",
+        "ISSUER_DECISION": "!REPLACEMENT_REQUIRED",
+    },
+    "PIN_LOCKED": {
+        "CARD_FOUND": "!INVALID_REASON",
+        "USER_DECISION": "!INVALID_REASON",
+        "ISSUER_DECISION": "ok",
+    },
+    "CVV2_LOCKED": {
+        "CARD_FOUND": "!INVALID_REASON",
+        "USER_DECISION": "!INVALID_REASON",
+        "ISSUER_DECISION": "ok",
+    },
+    "EXPIRY_DATE_LOCKED": {
+        "CARD_FOUND": "!INVALID_REASON",
+        "USER_DECISION": "!INVALID_REASON",
+        "ISSUER_DECISION": "ok",
+    },
+}
+
+LOCK_REASON = {
+    "PIN": "PIN_LOCKED",
+    "CVV2": "CVV2_LOCKED",
+    "EXPIRY_DATE": "EXPIRY_DATE_LOCKED",
+}
+
+# domain.md 2.1 renew, 8: after these only a replacement helps, also once the card has expired.
+NEEDS_REPLACEMENT = ["CARD_LOST", "CARD_STOLEN", "CARD_BROKEN", "FRAUD"]
+
+# domain.md 8 "Consumer commands": None is a consumer that the issuer does not have.
+CONSUMER_TABLE = {
+    "CONSUMER_REGISTER": {
+        None: "ACTIVE",
+        "ACTIVE": "ACTIVE",
+        "INACTIVE": "ACTIVE",
+        "DELETED": "!CONSUMER_DELETED",
+    },
+    "CONSUMER_DEACTIVATE": {
+        None: "!CONSUMER_NOT_FOUND",
+        "ACTIVE": "INACTIVE",
+        "INACTIVE": "INACTIVE",
+        "DELETED": "!CONSUMER_DELETED",
+    },
+    "CONSUMER_REACTIVATE": {
+        None: "!CONSUMER_NOT_FOUND",
+        "ACTIVE": "ACTIVE",
+        "INACTIVE": "ACTIVE",
+        "DELETED": "!CONSUMER_DELETED",
+    },
+}
+
+# Field patterns of domain.md 1, 2.2, 8 and design.md 3, with ours where they name none; names
+# as in the seed S2. newCardProductId has none: what is not the current product is a bad value.
+FORMATS = {
+    "reasonCode": "[A-Z0-9_]{1,64}",
+    "reason": "[a-zA-Z0-9 ]{1,64}",
+    "correlationId": "[A-Za-z0-9_. -]{1,64}",
+    "consumerId": "[A-Za-z0-9_-]{1,64}",
+    "cardProductId": "[A-Za-z0-9_-]{1,48}",
+    "name": "[a-zA-Z. -]{0,26}",
+    "secondName": "[a-zA-Z. -]{0,26}",
+    "statusReason": "[a-zA-Z]{0,2}",
+    "newCardId": "[A-Za-z0-9_-]{1,48}",
+    "newExp": "(0[1-9]|1[0-2])[0-9]{2}",
+    "newAuxiliaryExp": "(0[1-9]|1[0-2])[0-9]{2}",
+    "scheme": "[A-Z][A-Z0-9_]{0,31}",
+    "bin": "[0-9]{6,11}",
+}
+REQUESTOR_ID_FORMAT = "[A-Za-z0-9_.-]{1,64}"
+
+# Closed lists: any other word is FIELD_INVALID_VALUE.
+WORDS = {
+    "state": ["ACTIVE", "INACTIVE"],
+    "newCardState": ["ACTIVE", "INACTIVE"],
+    "lock": ["PIN", "CVV2", "EXPIRY_DATE"],
+    "form": ["VIRTUAL", "PHYSICAL"],
+    "activationMethod": ["CVV", "LAST4", "NOTHING"],
+}
+REQUESTOR_TYPES = ["ISSUER", "USER", "TSP", "CCI", "SYSTEM"]
+
+# Whole numbers from, to (both included).
+RANGES = {"validityMonths": (1, 240), "autoRenewDays": (1, 365)}
+
+# design.md 3, PRODUCT_DEFINE: what an absent field means. "a test BIN by default".
+PRODUCT_DEFAULTS = {
+    "activationMethod": "NOTHING",
+    "implicitActivation": False,
+    "autoRenew": False,
+    "autoRenewDays": 30,
+    "transactions": True,
+    "dynamicCvv2": False,
+    "validityMonths": 36,
+    "bin": "40000000",
+}
+
+ENCRYPTED_DATA_CHARACTERS_MAX = 8192
+
+# `MMYY` names no later month; a generated expiry stops here. Ours, the book is silent.
+LAST_EXPIRY = (2099, 12)
