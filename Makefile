@@ -64,13 +64,21 @@ lock: $(VENV)/.installed
 		--custom-compile-command 'make lock' --output-file requirements.lock
 	$(BIN)/python -m tools.lock_kafka_jars
 
-# The data of PostgreSQL may be elsewhere, when root runs it; then there is a link to them.
+# Of the data folder only what is ours: the setting may name any folder. The data of PostgreSQL may
+# be elsewhere, when root runs it; then there is a link to them.
+OURS := kafka postgres kafka-docker postgres-docker kafka.log postgres.log ports.json owner.lock \
+	servers.lock
+
 clean:
-	@if [ -L '$(LOCAL_DIR)/postgres' ]; then rm -rf "$$(readlink '$(LOCAL_DIR)/postgres')"; fi
+	@case "$$(readlink '$(LOCAL_DIR)/postgres')" in \
+		*/card-lifecycle-*) rm -rf "$$(readlink '$(LOCAL_DIR)/postgres')";; \
+	esac
 	@for volume in $$(cat '$(LOCAL_DIR)'/*-docker/volume 2>/dev/null); do \
-		docker volume rm "$$volume"; done
-	rm -rf $(VENV) '$(LOCAL_DIR)' .hypothesis .mypy_cache .pytest_cache .ruff_cache \
-		.import_linter_cache
+		docker volume rm "$$volume"; \
+	done
+	@for name in $(OURS); do rm -rf '$(LOCAL_DIR)'/"$$name"; done
+	@rmdir '$(LOCAL_DIR)' 2>/dev/null || true
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(VENV)/.made: $(REMAKE)
 	@found=; for python in python3 python3.13 python3.12 python3.11; do \
