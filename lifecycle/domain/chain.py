@@ -28,6 +28,10 @@ class Chain:
     command_count: int = 0
     recent_commands: bytes = b""
 
+    def remembers_all(self) -> bool:
+        """Whether every command id the subject ever took is among the recent ones."""
+        return self.command_count * _ENTRY_BYTES == len(self.recent_commands)
+
 
 def recent_content_hash(recent_commands: bytes, operation_id: bytes) -> bytes | None:
     """The content hash that `operation_id` was taken with, if it is among the recent commands."""

@@ -6,12 +6,12 @@ is in `machine.py`, compiled here into functions once, when the module is loaded
 products, which have no machine, are decided in `decide_consumer.py` and `decide_product.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from lifecycle.domain import months
 from lifecycle.domain.cards import Card, State
-from lifecycle.domain.commands import CardCommand, CommandName, Renew
+from lifecycle.domain.commands import CardCommand, CommandName, Renew, Replace, SetLock
 from lifecycle.domain.decide_consumer import decide_consumer
 from lifecycle.domain.decide_product import decide_product
 from lifecycle.domain.defaults import default_reason_code
@@ -20,7 +20,7 @@ from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.fields import Judged, Refusal, judge, refused_by_card
 from lifecycle.domain.guards import GUARDS, Case
 from lifecycle.domain.machine import REFUSAL, REQUIREMENT, TABLE, Branch, Stage, Trigger
-from lifecycle.domain.operations import Context, Decision, Ignored, OperationKind, Status
+from lifecycle.domain.operations import Caused, Context, Decision, Ignored, OperationKind, Status
 from lifecycle.domain.reasons import ACCEPTED, ACCEPTED_BY_RENEW_V1, is_accepted, may_resume
 from lifecycle.domain.refusals import is_stale, refused
 
@@ -108,6 +108,9 @@ _TRIGGERS: dict[str, Trigger] = {
 }
 
 
+_NO_DETAILS: Mapping[str, str] = {}
+
+
 def effective_state(card: Card, context: Context) -> State:
     """The state that decisions go by: EXPIRED as soon as the expiry month is over.
 
@@ -161,10 +164,25 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
         reason_code=reason_code,
         reason=judged.reason,
         correlation_id=judged.correlation_id,
+        details=_details(command, after, caused),
         subject=after,
         caused=caused,
         registers_consumer=trigger is Trigger.CREATE and context.consumer_state is None,
     )
+
+
+def _details(command: CardCommand, after: Card, caused: tuple[Caused, ...]) -> Mapping[str, str]:
+    """What the operation tells of its kind beside the card (domain.md 5, `details`)."""
+    match command:
+        case SetLock():
+            return {"lock": command.lock}
+        case Replace():
+            return {"newCardId": caused[0].card.card_id}
+        case Renew():
+            new_exp = after.pending_exp or after.exp
+            return {} if new_exp is None else {"newExp": new_exp}
+        case _:
+            return _NO_DETAILS
 
 
 def _fitting_row(cell: _Cell, case: Case) -> _Row | None:
@@ -189,16 +207,25 @@ def _refused_by_command(
     code = None if row is None else _unmet(row.existence, case)
     if code is not None:
         return Refusal(code)
-    # (4) Fields, then reasons.
+    refusal = _refused_by_fields(rule, case, judged)
+    if refusal is not None:
+        return refusal
+    # (5) Has the card changed since the command was meant?
+    if is_stale(judged, case.context):
+        return Refusal(ErrorCode.STALE_COMMAND)
+    return None
+
+
+def _refused_by_fields(rule: _Rule, case: Case, judged: Judged) -> Refusal | None:
+    """Step (4): patterns and values, then the reason, then the text that a REPLACE must carry."""
     if judged.refusal is not None:
         return judged.refusal
     if not is_accepted(rule.accepted_reasons, case.reason_code) or (
         rule.name is CommandName.RESUME and not may_resume(judged.requestor.type, case.reason_code)
     ):
         return Refusal(ErrorCode.INVALID_REASON)
-    # (5) Has the card changed since the command was meant?
-    if is_stale(judged, case.context):
-        return Refusal(ErrorCode.STALE_COMMAND)
+    if rule.name is CommandName.REPLACE and case.command.reason is None:
+        return Refusal(ErrorCode.FIELD_MISSING, "reason")
     return None
 
 

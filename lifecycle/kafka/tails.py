@@ -17,7 +17,9 @@ from lifecycle.settings import Settings
 
 _FIRST_WINDOW_RECORDS = 64
 _WINDOW_GROWTH = 8
-_FETCH_WAIT_MS = 100
+# Short: while a fetch waits for more records, the broker answers nothing else on the connection.
+_FETCH_WAIT_MS = 5
+_POLL_MS = 100
 
 
 class TailReader:
@@ -100,6 +102,7 @@ class TailReader:
         found: list[RawRecord] = []
         async with asyncio.timeout(self._seconds_max):
             while await self._consumer.position(tp) < end:
-                batches = await self._consumer.getmany(tp, timeout_ms=_FETCH_WAIT_MS)
+                batches = await self._consumer.getmany(tp, timeout_ms=_POLL_MS)
                 found.extend(batches.get(tp, ()))
+        self._consumer.unsubscribe()  # or it would go on fetching what no one reads
         return [record for record in found if record.offset < end]

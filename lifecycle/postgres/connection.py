@@ -5,8 +5,11 @@ the process was paused or its network fell away, must not keep a lane locked.
 """
 
 import asyncpg
+from asyncpg import Connection, Pool
 
 from lifecycle.settings import Settings, required
+
+__all__ = ["Connection", "Pool", "is_systemic", "is_transient", "open_pool", "server_limits"]
 
 POOL_CONNECTIONS_MAX = 6
 
@@ -58,13 +61,13 @@ def server_limits(settings: Settings) -> dict[str, str]:
     }
 
 
-async def open_pool(settings: Settings) -> asyncpg.Pool:
+async def open_pool(settings: Settings) -> Pool:
     """Open the pool that a worker or a command of the command line uses.
 
     Raises:
         OSError, TimeoutError, asyncpg.PostgresError: the database can't be reached.
     """
-    pool: asyncpg.Pool = await asyncpg.create_pool(
+    pool: Pool = await asyncpg.create_pool(
         required(settings, "database_url"),
         min_size=1,
         max_size=POOL_CONNECTIONS_MAX,

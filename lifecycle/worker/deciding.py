@@ -20,6 +20,7 @@ from lifecycle.domain.commands import (
     ConsumerCommand,
     Create,
     DefineProduct,
+    Renew,
     Replace,
     Resume,
     Subject,
@@ -186,7 +187,7 @@ class Deciding:
             elif card is not None:
                 if isinstance(command, Activate | Resume | Replace):
                     consumer_state = self._consumer_state(issuer_id, card.consumer_id)
-                if isinstance(command, Activate) and card.predecessor_card_id is not None:
+                if isinstance(command, Activate | Renew) and card.predecessor_card_id is not None:
                     predecessor = self._subjects.cards[issuer_id, card.predecessor_card_id].entity
                 if taken.generated_card_id is not None:
                     new_card = self._subjects.cards[issuer_id, taken.generated_card_id]

@@ -7,12 +7,12 @@ Nothing of a lane is in memory that its rows and its topic's end do not tell as 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-import asyncpg
 import structlog
 
 from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import topics_of
 from lifecycle.postgres import lanes
+from lifecycle.postgres.connection import Pool
 from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 from lifecycle.settings import Settings
 from lifecycle.worker.publisher import LanePublisher
@@ -28,7 +28,7 @@ class OwnedLanes:
     def __init__(
         self,
         settings: Settings,
-        pool: asyncpg.Pool,
+        pool: Pool,
         tails: TailReader,
         on_failure: Callable[[BaseException], None],
     ) -> None:

@@ -9,7 +9,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-import asyncpg
 import structlog
 
 from lifecycle.kafka.events import headers_of
@@ -17,6 +16,7 @@ from lifecycle.kafka.producer import LaneProducer, OutgoingRecord
 from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import topics_of
 from lifecycle.postgres import lanes, operations
+from lifecycle.postgres.connection import Pool
 from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 from lifecycle.settings import Settings
 from lifecycle.worker.retrying import Patience, is_away
@@ -31,7 +31,7 @@ class LanePublisher:
     def __init__(
         self,
         settings: Settings,
-        pool: asyncpg.Pool,
+        pool: Pool,
         tails: TailReader,
         lane: int,
         on_failure: Callable[[BaseException], None],

@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-import asyncpg
-
 from lifecycle.domain.cards import Card
 from lifecycle.domain.chain import Chain, recent_content_hash
 from lifecycle.domain.commands import (
@@ -17,6 +15,7 @@ from lifecycle.domain.commands import (
     Command,
     ConsumerCommand,
     Create,
+    Renew,
     Replace,
     Resume,
     Subject,
@@ -25,6 +24,7 @@ from lifecycle.domain.commands import (
 from lifecycle.kafka.commands import Parsed
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.postgres import operations, subjects
+from lifecycle.postgres.connection import Connection
 from lifecycle.postgres.subjects import Key
 from lifecycle.worker.deciding import Taken
 from lifecycle.worker.subjects import Subjects, Tracked
@@ -34,7 +34,7 @@ _CONSUMER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 async def read(
-    connection: asyncpg.Connection, batch: Sequence[Taken], *, recent_commands_max: int
+    connection: Connection, batch: Sequence[Taken], *, recent_commands_max: int
 ) -> tuple[Subjects, dict[UUID, bytes]]:
     """The subjects of a batch, and the content of commands that only the log remembers.
 
@@ -63,17 +63,17 @@ def _card_keys(batch: Sequence[Taken], wanted: Sequence[Subject]) -> list[Key]:
 
 
 def _predecessors(found: Subjects, commands: Iterable[Command]) -> list[Key]:
-    """The cards that an activation may re-link (domain.md 3)."""
+    """The cards that an activation, or a renewal that activates, may re-link (domain.md 3)."""
     keys = set()
     for command in commands:
-        if isinstance(command, Activate):
+        if isinstance(command, Activate | Renew):
             card = found.cards[command.issuer_id, command.card_id].entity
             if card is not None and card.predecessor_card_id is not None:
                 keys.add((command.issuer_id, card.predecessor_card_id))
     return sorted(keys - found.cards.keys())
 
 
-async def _read_cards(connection: asyncpg.Connection, found: Subjects, keys: Sequence[Key]) -> None:
+async def _read_cards(connection: Connection, found: Subjects, keys: Sequence[Key]) -> None:
     if not keys:
         return
     stored = await subjects.load_cards(connection, keys)
@@ -83,7 +83,7 @@ async def _read_cards(connection: asyncpg.Connection, found: Subjects, keys: Seq
 
 
 async def _read_consumers(
-    connection: asyncpg.Connection, found: Subjects, commands: Iterable[Command]
+    connection: Connection, found: Subjects, commands: Iterable[Command]
 ) -> None:
     keys: set[Key] = set()
     exclusive = False
@@ -110,7 +110,7 @@ async def _read_consumers(
 
 
 async def _read_products(
-    connection: asyncpg.Connection,
+    connection: Connection,
     found: Subjects,
     commands: Iterable[Command],
     wanted: Sequence[Subject],
@@ -132,7 +132,7 @@ async def _read_products(
 
 
 async def _remember_commands_of_unknown(
-    connection: asyncpg.Connection,
+    connection: Connection,
     found: Subjects,
     wanted: Sequence[Subject],
     recent_commands_max: int,
@@ -166,7 +166,7 @@ async def _remember_commands_of_unknown(
 
 
 async def _content_hashes(
-    connection: asyncpg.Connection, found: Subjects, batch: Sequence[Taken]
+    connection: Connection, found: Subjects, batch: Sequence[Taken]
 ) -> dict[UUID, bytes]:
     """Look up, in the log, the ids that a subject may have taken before its recent commands."""
     wanted = []

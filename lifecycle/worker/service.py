@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import asyncpg
 import structlog
 
 from lifecycle.kafka.commands import Broken, Parsed, parse
@@ -17,7 +16,7 @@ from lifecycle.kafka.intake import CommandIntake
 from lifecycle.kafka.records import DeadLetterCode, RawRecord
 from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import check_topics
-from lifecycle.postgres.connection import is_systemic, open_pool
+from lifecycle.postgres.connection import Pool, is_systemic, open_pool
 from lifecycle.postgres.lanes import ensure_lanes
 from lifecycle.postgres.migrate import check_schema, ensure_partitions
 from lifecycle.postgres.operations import LANES_CHANNEL
@@ -62,7 +61,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
 
 
 class _Worker:
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, tails: TailReader) -> None:
+    def __init__(self, settings: Settings, pool: Pool, tails: TailReader) -> None:
         self._settings = settings
         self._pool = pool
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -8,12 +8,11 @@ have seen, and no retry would mend it.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import asyncpg
-
 from lifecycle.kafka.records import RawRecord
 from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import Topics
 from lifecycle.postgres import lanes, operations
+from lifecycle.postgres.connection import Pool
 
 
 class OutOfStepError(Exception):
@@ -28,9 +27,7 @@ class Published:
     dead_letter_offset: int
 
 
-async def published_so_far(
-    pool: asyncpg.Pool, tails: TailReader, topics: Topics, lane: int
-) -> Published:
+async def published_so_far(pool: Pool, tails: TailReader, topics: Topics, lane: int) -> Published:
     """Where to go on publishing the lane, whatever was noted before a crash.
 
     Raises:
@@ -57,7 +54,7 @@ async def published_so_far(
 
 
 async def _checked_seq(  # noqa: PLR0913, PLR0917 - the lane as both sides tell it
-    pool: asyncpg.Pool,
+    pool: Pool,
     tails: TailReader,
     topics: Topics,
     lane: int,

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-import asyncpg
-
 from lifecycle.kafka.commands import RawRecord
 from lifecycle.postgres import lanes, operations, subjects
+from lifecycle.postgres.connection import Connection, Pool
 from lifecycle.postgres.operations import IntakeCount
 from lifecycle.settings import Settings
 from lifecycle.worker.deciding import Decided, Deciding, Taken
@@ -41,7 +40,7 @@ def record_hash(record: RawRecord) -> bytes:
 
 
 async def commit_batch(
-    pool: asyncpg.Pool,
+    pool: Pool,
     settings: Settings,
     batch: Sequence[Taken],
     positions: Mapping[int, int],
@@ -91,7 +90,7 @@ def _advances(batch: Sequence[Taken], positions: Mapping[int, int]) -> list[lane
 
 
 async def _store(
-    connection: asyncpg.Connection,
+    connection: Connection,
     found: Subjects,
     decided: Decided,
     advances: Sequence[lanes.Advance],
@@ -126,7 +125,7 @@ async def _store(
         await operations.notify_lanes(connection, elsewhere)
 
 
-async def _store_subjects(connection: asyncpg.Connection, found: Subjects) -> None:
+async def _store_subjects(connection: Connection, found: Subjects) -> None:
     created, changed = [], []
     for tracked in found.cards.values():
         if not tracked.has_changed:

@@ -23,13 +23,10 @@ class LeftOutError(Exception):
 
 
 def check_fields(command: Data) -> None:
-    """Formats, then values, then what the command itself must have (design.md 5, step 4)."""
+    """Formats, then values (design.md 5, step 4)."""
     check_formats(command)
     check_requestor(command.get("requestor"))
     check_values(command)
-    # Whatever the card: so it is a matter of step 4, where fields come before reasons.
-    if command["command"] == "REPLACE" and command.get("reason") is None:
-        raise RefusedError("FIELD_MISSING")
 
 
 def check_formats(command: Data) -> None:
@@ -83,6 +80,9 @@ def check_reason(command: Data, row: str | None) -> str | None:
         raise RefusedError("INVALID_REASON")
     if row == "RESUME" and by_user and given not in ("USER_DECISION", "CARD_FOUND"):
         raise RefusedError("INVALID_REASON")
+    # domain.md 8 names the reasonCode first; the text is missing whatever the card is.
+    if row == "REPLACE" and command.get("reason") is None:
+        raise RefusedError("FIELD_MISSING")
     return str(given)
 
 

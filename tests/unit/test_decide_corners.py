@@ -297,3 +297,22 @@ class TestActivate:
     def test_the_consumer_must_be_active_even_when_nothing_changes(self) -> None:
         inactive = a_context(consumer_state=ConsumerState.INACTIVE)
         assert refused(a_card(), "ACTIVATE", inactive) == "CONSUMER_NOT_ACTIVE"
+
+
+class TestDetails:
+    """domain.md 5: what an operation tells of its kind beside the card."""
+
+    def test_a_lock_names_what_was_locked(self) -> None:
+        assert decided(a_card(), "LOCK", lock="PIN").details == {"lock": "PIN"}
+
+    def test_a_replace_names_the_new_card(self) -> None:
+        decision = decided(a_card(), "REPLACE")
+        assert decision.details == {"newCardId": decision.caused[0].card.card_id}
+
+    def test_a_renew_names_the_new_expiry(self) -> None:
+        decision = decided(a_card(), "RENEW")
+        assert isinstance(decision.subject, Card)
+        assert decision.details == {"newExp": decision.subject.exp or decision.subject.pending_exp}
+
+    def test_a_refused_command_tells_none(self) -> None:
+        assert decided(a_card(State.DELETED), "REPLACE").details == {}
