@@ -48,8 +48,9 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
     try:
         await patiently(patience, lambda: check_schema(pool))
         await patiently(patience, lambda: check_topics(settings))
-        await ensure_partitions(pool)
-        await ensure_lanes(pool, settings.partitions)
+        # Another worker may hold rows that these wait for, paused inside a transaction.
+        await patiently(patience, lambda: ensure_partitions(pool))
+        await patiently(patience, lambda: ensure_lanes(pool, settings.partitions))
         async with TailReader(settings) as tails:
             await _Worker(settings, pool, tails).run(stop)
     finally:
