@@ -1,0 +1,105 @@
+"""`send`: commands from a file or a pipe, checked as a whole before the first is sent."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from lifecycle.cli.exits import Exit, Problem, kafka_addresses, reaching_kafka, run
+from lifecycle.kafka.sending import (
+    CommandRecord,
+    NoKeyError,
+    SendingStoppedError,
+    key_of_command,
+    send_commands,
+)
+from lifecycle.kafka.topics import COMMAND_MESSAGE_BYTES_MAX
+from lifecycle.samples import RecordLineError, read_record_line
+from lifecycle.settings import Settings
+
+INPUT_BYTES_MAX = 256 * 1024 * 1024
+_LINES_NAMED_MAX = 10
+# Kafka counts key, headers and its own fields too.
+_VALUE_BYTES_MAX = COMMAND_MESSAGE_BYTES_MAX - 16 * 1024
+
+
+def send(
+    file: Annotated[str, typer.Argument(help="A file, or - for standard input.", metavar="FILE|-")],
+    *,
+    records: Annotated[
+        bool,
+        typer.Option(
+            "--records", help="Each line is a record with key, headers and value, as in samples/."
+        ),
+    ] = False,
+) -> None:
+    """Send commands, one JSON object a line; the key is made from each.
+
+    A line that is no JSON object, or has not the ids that make its key, is named and nothing is
+    sent (exit 2). Whatever else may be wrong with a command, the service says. Sending a file
+    again is harmless: what was taken before is a duplicate.
+
+    Example: `lifecycle send commands.jsonl`
+
+    Example: `echo '{"commandId":"c1","command":"SUSPEND","issuerId":"BANK000001",
+    "cardId":"card-001"}' | lifecycle send -`
+    """
+    sent = run(lambda settings: _send(settings, file, read_record_line if records else _command))
+    typer.echo(f"sent {sent} command{'' if sent == 1 else 's'}")
+
+
+async def _send(settings: Settings, file: str, read: Callable[[bytes], CommandRecord]) -> int:
+    kafka_addresses(settings)  # Before the input is read, which may take a while from a pipe.
+    commands = list(_commands(_input(file), read))
+    with reaching_kafka(settings):
+        try:
+            await send_commands(settings, commands)
+        except SendingStoppedError as error:
+            raise Problem(str(error)) from error
+    return len(commands)
+
+
+def _input(file: str) -> bytes:
+    try:
+        with sys.stdin.buffer if file == "-" else Path(file).open("rb") as source:
+            content = source.read(INPUT_BYTES_MAX + 1)
+    except OSError as error:
+        raise Problem(f"{file} can't be read: {error.strerror}", Exit.WRONG_USE) from error
+    if len(content) > INPUT_BYTES_MAX:
+        raise Problem(
+            f"{file} has more than {INPUT_BYTES_MAX} bytes, nothing was sent: split it.",
+            Exit.WRONG_USE,
+        )
+    return content
+
+
+def _commands(content: bytes, read: Callable[[bytes], CommandRecord]) -> Iterator[CommandRecord]:
+    problems: list[str] = []
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            command = read(line.strip())
+        except (NoKeyError, RecordLineError) as error:
+            problems.append(f"line {number}: {error}")
+            continue
+        if len(command.value or b"") > _VALUE_BYTES_MAX:
+            problems.append(f"line {number}: has more than {_VALUE_BYTES_MAX} bytes")
+        yield command
+    if problems:
+        more = len(problems) - _LINES_NAMED_MAX
+        named = problems[:_LINES_NAMED_MAX] + ([f"and {more} more lines"] if more > 0 else [])
+        raise Problem("\n".join([*named, "Nothing was sent."]), Exit.WRONG_USE)
+
+
+def _command(line: bytes) -> CommandRecord:
+    try:
+        command = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise NoKeyError("is no JSON") from error
+    if not isinstance(command, dict):
+        raise NoKeyError("is JSON, but no object")
+    return CommandRecord(key=key_of_command(command), value=line)

@@ -1,0 +1,72 @@
+"""`migrate` and `topics`: what must be there before a worker starts."""
+
+import typer
+
+from lifecycle.cli.exits import Exit, Problem, reaching_database, reaching_kafka, run
+from lifecycle.kafka.topics import TopicsError, check_topics, create_topics
+from lifecycle.postgres import migrate as schema
+from lifecycle.postgres.connection import open_pool
+from lifecycle.settings import Settings
+
+topics = typer.Typer(no_args_is_help=True, help="Create the topics, or compare them.")
+
+
+def migrate() -> None:
+    """Bring the database to the schema of this version.
+
+    Safe to run again, and by several at once. Needs `LIFECYCLE_DATABASE_URL`.
+
+    Example: `lifecycle migrate`
+    """
+    before, after = run(_migrate)
+    if before == after:
+        typer.echo(f"The schema is {after} already.")
+    else:
+        typer.echo(f"The schema is {after} now, it was {before or 'empty'}.")
+
+
+async def _migrate(settings: Settings) -> tuple[str | None, str | None]:
+    with reaching_database(settings):
+        # The pool first: what is wrong with the address is told by one driver, not by two.
+        pool = await open_pool(settings)
+        await pool.close()
+        return schema.migrate(settings)
+
+
+@topics.command("create")
+def create() -> None:
+    """Create the topics that are missing, with the partitions and retention of the settings.
+
+    Example: `lifecycle topics create`
+    """
+    created = run(_create)
+    for name in created:
+        typer.echo(f"created {name}")
+    if not created:
+        typer.echo("Every topic was there already.")
+
+
+async def _create(settings: Settings) -> list[str]:
+    with reaching_kafka(settings):
+        created = await create_topics(settings)
+        if not created:
+            await _check(settings)
+        return created
+
+
+@topics.command("check")
+def check() -> None:
+    """Compare the topics with the settings; exit 1 when they differ.
+
+    Example: `lifecycle topics check`
+    """
+    run(_check)
+    typer.echo("The topics are as the settings say.")
+
+
+async def _check(settings: Settings) -> None:
+    with reaching_kafka(settings):
+        try:
+            await check_topics(settings)
+        except TopicsError as error:
+            raise Problem(str(error), Exit.FOUND_PROBLEM) from None
