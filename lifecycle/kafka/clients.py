@@ -5,9 +5,13 @@ from typing import Any
 
 from aiokafka.errors import KafkaError, ProducerFenced
 
+from lifecycle.kafka import tolerant
 from lifecycle.settings import Settings, required
 
 __all__ = ["KafkaError", "ProducerFenced", "client_options"]
+
+# Here, because no client of ours is opened without this module: bytes on a topic stop no reader.
+tolerant.install()
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
