@@ -25,12 +25,23 @@ _TRANSIENT_CODES = frozenset(
 )
 
 
+# What a statement on a connection that has ended may raise, or one that ends at this moment.
+# InternalClientError is what asyncpg's own machine says when that is between two messages.
+CONNECTION_ERRORS = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the database may accept the same work later, so that nothing is wrong with it."""
     if isinstance(error, asyncpg.PostgresError):
         code = str(error.sqlstate or "")
         return code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT_CODES
-    return isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError)
+    return isinstance(error, CONNECTION_ERRORS)
 
 
 # What is wrong with the installation and not with a command: missing or forbidden tables and

@@ -7,6 +7,7 @@ database says.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ from lifecycle.kafka.intake import CommandIntake
 from lifecycle.kafka.records import DeadLetterCode, RawRecord
 from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import check_topics
-from lifecycle.postgres.connection import Pool, is_systemic, open_pool
+from lifecycle.postgres.connection import CONNECTION_ERRORS, Pool, is_systemic, open_pool
 from lifecycle.postgres.lanes import ensure_lanes
 from lifecycle.postgres.migrate import check_schema, ensure_partitions
 from lifecycle.postgres.operations import LANES_CHANNEL
@@ -250,7 +251,9 @@ class _Worker:
                 while (lane := await heard.get()) is not None:
                     await self._lanes.look([lane])
             finally:
-                if not connection.is_closed():
+                # A connection that has ended has no listener any more; its saying so must not take
+                # the place of a cancellation, or this task would not end with the worker.
+                with suppress(*CONNECTION_ERRORS):
                     await connection.remove_listener(LANES_CHANNEL, on_notification)
 
 
