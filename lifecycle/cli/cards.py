@@ -10,7 +10,7 @@ from lifecycle.domain.cards import Card
 from lifecycle.kafka.events import card_view
 from lifecycle.postgres import views
 from lifecycle.postgres.connection import open_pool
-from lifecycle.postgres.migrate import check_schema
+from lifecycle.postgres.schema import check_schema
 from lifecycle.settings import Settings
 
 card = typer.Typer(no_args_is_help=True, help="Look at a card.")

@@ -12,7 +12,7 @@ from lifecycle.domain.commands import Subject, SubjectKind
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.postgres import views
 from lifecycle.postgres.connection import open_pool
-from lifecycle.postgres.migrate import check_schema
+from lifecycle.postgres.schema import check_schema
 from lifecycle.settings import Settings
 
 operations = typer.Typer(no_args_is_help=True, help="Read the operations of a card.")

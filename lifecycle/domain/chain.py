@@ -4,15 +4,14 @@ Versions, hashes and command ids go on through every life of a card id (domain.m
 the subject, not to the card that holds its id just now.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _ID_BYTES = 16
 _HASH_BYTES = 16
 _ENTRY_BYTES = _ID_BYTES + _HASH_BYTES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+class Chain(NamedTuple):
     """Where the events of one subject stand.
 
     `version_time_ms`: start of the operation that made the current version; `last_time_ms`: start

@@ -20,7 +20,15 @@ from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.fields import Judged, Refusal, judge, refused_by_card
 from lifecycle.domain.guards import GUARDS, Case
 from lifecycle.domain.machine import REFUSAL, REQUIREMENT, TABLE, Branch, Stage, Trigger
-from lifecycle.domain.operations import Caused, Context, Decision, Ignored, OperationKind, Status
+from lifecycle.domain.operations import (
+    NO_DETAILS,
+    Caused,
+    Context,
+    Decision,
+    Ignored,
+    OperationKind,
+    Status,
+)
 from lifecycle.domain.reasons import ACCEPTED, ACCEPTED_BY_RENEW_V1, is_accepted, may_resume
 from lifecycle.domain.refusals import is_stale, refused
 
@@ -108,9 +116,6 @@ _TRIGGERS: dict[str, Trigger] = {
 }
 
 
-_NO_DETAILS: Mapping[str, str] = {}
-
-
 def effective_state(card: Card, context: Context) -> State:
     """The state that decisions go by: EXPIRED as soon as the expiry month is over.
 
@@ -182,7 +187,7 @@ def _details(command: CardCommand, after: Card, caused: tuple[Caused, ...]) -> M
             new_exp = after.pending_exp or after.exp
             return {} if new_exp is None else {"newExp": new_exp}
         case _:
-            return _NO_DETAILS
+            return NO_DETAILS
 
 
 def _fitting_row(cell: _Cell, case: Case) -> _Row | None:

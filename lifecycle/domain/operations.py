@@ -1,8 +1,9 @@
 """What a command led to: the decision that is recorded as an operation (domain.md 5)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 from lifecycle.domain.cards import Card
 from lifecycle.domain.commands import Requestor
@@ -37,8 +38,11 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+NO_DETAILS: Mapping[str, str] = MappingProxyType({})
+"""The `details` of most operations."""
+
+
+class Context(NamedTuple):
     """Everything beside the subject that a decision may look at. All of it is read under locks.
 
     `start_time_ms`: when the operation starts, from the record (design.md 4), never a clock.
@@ -59,8 +63,7 @@ class Context:
     predecessor: Card | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caused:
+class Caused(NamedTuple):
     """An operation on another card that the command's own transaction records (design.md 4).
 
     It is SUCCESSFUL, shares commandId, correlationId, requestor, and startTime with its cause.
@@ -68,11 +71,10 @@ class Caused:
 
     kind: OperationKind
     card: Card
-    details: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = NO_DETAILS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What is recorded for a command, and the subject as it is afterwards.
 
     `subject` is the Card, Consumer or Product after the operation (the very same object when
@@ -83,13 +85,13 @@ class Decision:
     kind: OperationKind
     status: Status
     requestor: Requestor
+    subject: Card | Consumer | Product | None
     reason_code: str | None = None
     reason: str | None = None
     correlation_id: str | None = None
-    details: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = NO_DETAILS
     error_code: ErrorCode | None = None
     error: str | None = None
-    subject: Card | Consumer | Product | None
     caused: tuple[Caused, ...] = ()
     registers_consumer: bool = False
 

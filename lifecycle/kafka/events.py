@@ -6,7 +6,6 @@ they are.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -20,7 +19,7 @@ from lifecycle.domain.commands import Requestor, Subject, SubjectKind
 from lifecycle.domain.consumers import Consumer
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.identifiers import event_id
-from lifecycle.domain.operations import OperationKind, Status
+from lifecycle.domain.operations import NO_DETAILS, OperationKind, Status
 from lifecycle.domain.products import Product
 
 CONTENT_TYPE_JSON = "application/json"
@@ -31,8 +30,7 @@ _SECONDS_REMEMBERED_MAX = 1_024
 _MILLISECONDS_PER_SECOND = 1_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class Recorded(NamedTuple):
     """An operation whose status changed, with everything that its event tells.
 
     Times are milliseconds since the epoch; `end_time_ms` is None while PENDING and only then.
@@ -48,20 +46,20 @@ class Recorded:
     start_time_ms: int
     end_time_ms: int | None
     requestor: Requestor
-    reason_code: str | None = None
-    reason: str | None = None
-    details: Mapping[str, str] = field(default_factory=dict)
-    error_code: ErrorCode | None = None
-    error: str | None = None
     command_id: str
-    correlation_id: str | None = None
-    causation_id: UUID | None = None
     command_partition: int
     command_offset: int
     previous_hash: bytes | None
     version: int
     previous_state: str | None
     after: Card | Consumer | Product | None
+    reason_code: str | None = None
+    reason: str | None = None
+    details: Mapping[str, str] = NO_DETAILS
+    error_code: ErrorCode | None = None
+    error: str | None = None
+    correlation_id: str | None = None
+    causation_id: UUID | None = None
 
 
 class Event(NamedTuple):

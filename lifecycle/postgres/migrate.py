@@ -5,22 +5,16 @@ Alembic runs the revisions; two that start at once wait for each other on an adv
 
 from pathlib import Path
 
-import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
+from lifecycle.postgres.schema import PARTITION_WEEKS_AHEAD
 from lifecycle.settings import Settings, required
 
-PARTITION_WEEKS_AHEAD = 8
 _MIGRATION_LOCK_ID = 0x6C69666563  # any number that no one else uses in this database
-
-
-class SchemaError(Exception):
-    """The database does not have the schema of this version."""
 
 
 def _config() -> Config:
@@ -60,25 +54,3 @@ def migrate(settings: Settings) -> tuple[str | None, str | None]:
         connection.commit()
         after = MigrationContext.configure(connection).get_current_revision()
     return before, after
-
-
-async def check_schema(pool: asyncpg.Pool) -> None:
-    """See that the database has the newest schema.
-
-    Raises:
-        SchemaError: it has not; says what to run.
-    """
-    newest = ScriptDirectory.from_config(_config()).get_current_head()
-    found = None
-    if await pool.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
-        found = await pool.fetchval("SELECT version_num FROM alembic_version")
-    if found != newest:
-        raise SchemaError(
-            f"the database has schema {found or 'none'}, this version needs {newest}:"
-            " run `lifecycle migrate`"
-        )
-
-
-async def ensure_partitions(pool: asyncpg.Pool) -> int:
-    """Create the weekly partitions of `operation` ahead of time; how many were missing."""
-    return int(await pool.fetchval("SELECT ensure_operation_partitions($1)", PARTITION_WEEKS_AHEAD))

@@ -8,6 +8,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -20,8 +21,7 @@ DEAD_LETTERS_AT_ONCE_MAX = 1_000
 DEAD_LETTER_BYTES_AT_ONCE_MAX = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """What is published of an operation: one event, at its place in its lane."""
 
     lane: int
@@ -34,8 +34,7 @@ class OutboxRow:
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationRow:
+class OperationRow(NamedTuple):
     """One change of an operation's status, and the event that tells it."""
 
     event: OutboxRow

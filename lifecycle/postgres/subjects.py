@@ -173,18 +173,22 @@ async def update_cards(
 
 
 async def lock_consumers(
-    connection: asyncpg.Connection, keys: Sequence[Key], *, exclusive: bool
+    connection: asyncpg.Connection,
+    keys: Sequence[Key],
+    perhaps_unknown: Sequence[Key],
+    *,
+    exclusive: bool,
 ) -> dict[Key, tuple[Consumer | None, Chain]]:
     """Lock and read consumers; `exclusive` when a command of the batch is about a consumer.
 
     An unknown consumer gets a row without a state, so that there is something to lock: otherwise a
     card could be created for a consumer whose deletion, running in another lane, did not see it.
-    Both statements go through all keys in sorted order, and one batch locks in one mode: whoever
-    waits for us in the first one holds nothing that we still need, whoever waits in the second one
-    waits in the same order as we do.
+    Only those among `perhaps_unknown` can be: whoever has a card is known. Both statements go
+    through their keys in sorted order, and one batch locks in one mode: whoever waits for us in the
+    first one holds nothing that we still need, whoever waits in the second one waits in the same
+    order as we do.
     """
-    columns = [issuer_id for issuer_id, _ in keys], [consumer_id for _, consumer_id in keys]
-    inserted = await connection.fetch(
+    inserted = perhaps_unknown and await connection.fetch(
         """
         INSERT INTO consumer (issuer_id, consumer_id, version, command_count, recent_commands)
         SELECT issuer_id, consumer_id, 0, 0, ''
@@ -193,11 +197,14 @@ async def lock_consumers(
         ON CONFLICT DO NOTHING
         RETURNING issuer_id
         """,
-        *columns,
+        [issuer_id for issuer_id, _ in perhaps_unknown],
+        [consumer_id for _, consumer_id in perhaps_unknown],
     )
     # FOR SHARE first and FOR UPDATE later would deadlock two batches that register one consumer.
     rows = await connection.fetch(
-        _CONSUMERS_FOR_UPDATE if exclusive or inserted else _CONSUMERS_FOR_SHARE, *columns
+        _CONSUMERS_FOR_UPDATE if exclusive or inserted else _CONSUMERS_FOR_SHARE,
+        [issuer_id for issuer_id, _ in keys],
+        [consumer_id for _, consumer_id in keys],
     )
     assert len(rows) == len(set(keys)), "a consumer row vanished under its lock"
     return {

@@ -6,10 +6,10 @@ again after a rollback, by this worker or another, gives the same rows byte for 
 
 from calendar import monthrange
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from lifecycle.domain.cards import Card
@@ -43,8 +43,7 @@ RETENTION_MONTHS = 3
 _GENERATED_IDS_TRIED_MAX = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """A record of a poll, parsed once, with the lane it came from and the lane it belongs to.
 
     `operation_id` and `generated_card_id` are derived from it; None where there is none.
@@ -240,17 +239,17 @@ class Deciding:
             )
             consumer.has_changed = True
         told = _Told(taken.record, parsed, decision, start_time_ms)
-        self._record(told, parsed.subject, tracked, identity, decision.subject, None)
-        tracked.chain = replace(
-            tracked.chain,
-            command_count=tracked.chain.command_count + 1,
+        chain = tracked.chain
+        tracked.chain = chain._replace(
+            command_count=chain.command_count + 1,
             recent_commands=remember_command(
-                tracked.chain.recent_commands,
+                chain.recent_commands,
                 identity.bytes,
                 parsed.content_hash,
                 recent_commands_max=self._settings.recent_commands_max,
             ),
         )
+        self._record(told, parsed.subject, tracked, identity, decision.subject, None)
         self._content_hashes[identity] = parsed.content_hash
         for ordinal, caused in enumerate(decision.caused, start=1):
             subject = Subject(SubjectKind.CARD, caused.card.issuer_id, caused.card.card_id)
@@ -332,7 +331,7 @@ class Deciding:
         )
         if after is None:
             # Unknown as before: its event stands outside every chain.
-            tracked.chain = replace(chain, last_time_ms=told.start_time_ms)
+            tracked.chain = chain._replace(last_time_ms=told.start_time_ms)
             return
         tracked.entity = after
         tracked.has_changed = True
@@ -360,8 +359,7 @@ class Deciding:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(NamedTuple):
     """What every operation of one command shares."""
 
     record: RawRecord

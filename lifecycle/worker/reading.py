@@ -86,25 +86,28 @@ async def _read_consumers(
     connection: Connection, found: Subjects, commands: Iterable[Command]
 ) -> None:
     keys: set[Key] = set()
+    perhaps_unknown: set[Key] = set()
     exclusive = False
     for command in commands:
         match command:
             case ConsumerCommand():
-                keys.add((command.issuer_id, command.consumer_id))
+                perhaps_unknown.add((command.issuer_id, command.consumer_id))
                 exclusive = True
             case Create():
-                keys.add((command.issuer_id, command.consumer_id))
+                perhaps_unknown.add((command.issuer_id, command.consumer_id))
             case Activate() | Resume() | Replace():
                 card: Card | None = found.cards[command.issuer_id, command.card_id].entity
                 if card is not None:
                     keys.add((command.issuer_id, card.consumer_id))
             case _:
                 continue
-    possible = sorted(key for key in keys if _CONSUMER_ID.fullmatch(key[1]))
+    possible = {key for key in perhaps_unknown if _CONSUMER_ID.fullmatch(key[1])}
     stored = {}
-    if possible:
-        stored = await subjects.lock_consumers(connection, possible, exclusive=exclusive)
-    for key in keys:
+    if keys or possible:
+        stored = await subjects.lock_consumers(
+            connection, sorted(keys | possible), sorted(possible), exclusive=exclusive
+        )
+    for key in keys | perhaps_unknown:
         consumer, chain = stored.get(key, (None, Chain()))
         found.consumers[key] = Tracked(consumer, chain, chain, is_stored=consumer is not None)
 

@@ -6,6 +6,7 @@ database says.
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,8 +20,8 @@ from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import check_topics
 from lifecycle.postgres.connection import CONNECTION_ERRORS, Pool, is_systemic, open_pool
 from lifecycle.postgres.lanes import ensure_lanes
-from lifecycle.postgres.migrate import check_schema, ensure_partitions
 from lifecycle.postgres.operations import LANES_CHANNEL
+from lifecycle.postgres.schema import check_schema, ensure_partitions
 from lifecycle.postgres.subjects import ChainBrokenError
 from lifecycle.settings import Settings
 from lifecycle.worker.deciding import Taken, take
@@ -34,6 +35,7 @@ _LAG_SECONDS = 1.0
 _NOTIFICATIONS_MAX = 1_024
 _PARTITIONS_SECONDS = 3600.0
 _CLOSE_SECONDS_MAX = 10.0
+_COLLECTOR_THRESHOLDS = (100_000, 50, 100)
 
 
 async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
@@ -44,6 +46,10 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         OutOfStepError: database and topics tell different stories.
         KafkaError, asyncpg.PostgresError, OSError, TimeoutError: away for too long.
     """
+    # A batch makes some ten thousand short-lived objects and no cycles. With Python's own limits
+    # the collector walks everything that was ever imported, again and again, and finds nothing.
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
     patience = Patience(settings.retry_ms_max)
     pool = await patiently(patience, lambda: open_pool(settings))
     try:

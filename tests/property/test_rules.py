@@ -5,7 +5,6 @@ on between commands, so that cards expire on the way.
 """
 
 import re
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -330,8 +329,8 @@ def test_a_card_works_through_the_last_moment_of_its_month(zone: str, data: st.D
     card = card_from(a_card(exp=f"{month:02d}{year % 100:02d}"))
     suspend = command_from(a_command("SUSPEND"))
     context = context_from(a_context(issuerTimeZone=zone, versionTimeMs=None))
-    before = decide(card, suspend, replace(context, start_time_ms=ends_ms - 1))
-    later = decide(card, suspend, replace(context, start_time_ms=ends_ms))
+    before = decide(card, suspend, context._replace(start_time_ms=ends_ms - 1))
+    later = decide(card, suspend, context._replace(start_time_ms=ends_ms))
     assert isinstance(before, Decision)
     assert isinstance(later, Decision)
     assert before.status is Status.SUCCESSFUL

@@ -102,7 +102,7 @@ class TestExpired:
         assert after(card, "SUSPEND", a_context(start_time_ms=end))
         paris = a_context(start_time_ms=end, issuer_time_zone="Europe/Paris")
         assert refused(card, "SUSPEND", paris) == "CARD_EXPIRED"
-        assert after(card, "SUSPEND", replace(paris, start_time_ms=end - 1))
+        assert after(card, "SUSPEND", paris._replace(start_time_ms=end - 1))
 
     def test_an_expired_card_that_is_renewed_ends_where_its_cell_says(self) -> None:
         card = after(a_card(exp="0925"), "RENEW")

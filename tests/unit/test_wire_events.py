@@ -60,8 +60,7 @@ RECORDED = Recorded(
     previous_state="ACTIVE",
     after=CARD,
 )
-CONSUMER = replace(
-    RECORDED,
+CONSUMER = RECORDED._replace(
     subject=Subject(SubjectKind.CONSUMER, "BANK000001", "consumer-1"),
     kind=OperationKind.CONSUMER_REGISTER,
     after=Consumer(issuer_id="BANK000001", consumer_id="consumer-1", state=ConsumerState.ACTIVE),
@@ -69,14 +68,12 @@ CONSUMER = replace(
     reason_code=None,
     reason=None,
 )
-PRODUCT = replace(
-    CONSUMER,
+PRODUCT = CONSUMER._replace(
     subject=Subject(SubjectKind.PRODUCT, "BANK000001", "gold"),
     kind=OperationKind.PRODUCT_DEFINE,
     after=Product(issuer_id="BANK000001", card_product_id="gold", terms=CARD.terms),
 )
-UNKNOWN = replace(
-    RECORDED,
+UNKNOWN = RECORDED._replace(
     status=Status.FAILED,
     error_code=ErrorCode.CARD_NOT_FOUND,
     error="The issuer has no card with this id.",
@@ -85,16 +82,16 @@ UNKNOWN = replace(
     previous_state=None,
     previous_hash=None,
 )
-PENDING = replace(RECORDED, status=Status.PENDING, end_time_ms=None)
+PENDING = RECORDED._replace(status=Status.PENDING, end_time_ms=None)
 ALL = {
     "card": RECORDED,
     "consumer": CONSUMER,
     "product": PRODUCT,
     "unknown card": UNKNOWN,
-    "unknown consumer": replace(UNKNOWN, subject=CONSUMER.subject),
-    "unknown product": replace(UNKNOWN, subject=PRODUCT.subject),
+    "unknown consumer": UNKNOWN._replace(subject=CONSUMER.subject),
+    "unknown product": UNKNOWN._replace(subject=PRODUCT.subject),
     "pending": PENDING,
-    "caused": replace(RECORDED, causation_id=UUID(int=7), details={"newCardId": "card-2 é"}),
+    "caused": RECORDED._replace(causation_id=UUID(int=7), details={"newCardId": "card-2 é"}),
 }
 
 
@@ -168,12 +165,12 @@ def test_the_hash_is_sha_256_over_the_canonical_event_without_it(recorded: Recor
 
 @pytest.mark.parametrize("recorded", ALL.values(), ids=ALL.keys())
 def test_rendering_again_gives_the_same(recorded: Recorded) -> None:
-    assert render(recorded) == render(replace(recorded))
+    assert render(recorded) == render(recorded._replace())
 
 
 def test_events_of_a_subject_are_chained() -> None:
-    first = render(replace(RECORDED, previous_hash=None))
-    second = render(replace(RECORDED, previous_hash=first.hash))
+    first = render(RECORDED._replace(previous_hash=None))
+    second = render(RECORDED._replace(previous_hash=first.hash))
     assert payload_of(first)["previousHash"] is None
     assert payload_of(second)["previousHash"] == payload_of(first)["hash"]
     assert first.hash != second.hash
@@ -233,7 +230,7 @@ def test_a_pending_operation_has_no_end() -> None:
 )
 def test_what_cannot_have_been_recorded_is_not_published(impossible: dict[str, object]) -> None:
     with pytest.raises(AssertionError):
-        render(replace(RECORDED, **impossible))  # type: ignore[arg-type] # any field
+        render(RECORDED._replace(**impossible))  # type: ignore[arg-type] # any field
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Whether the database has the schema that this version was written for.
+
+Apart from `migrate.py`, so that a worker does not load Alembic to compare two words.
+"""
+
+from lifecycle.postgres.connection import Pool
+
+SCHEMA_REVISION = "0001"
+"""The newest revision in `migrations/versions`; a test compares the two."""
+
+PARTITION_WEEKS_AHEAD = 8
+"""Weekly partitions of `operation` that exist beyond the current week."""
+
+
+class SchemaError(Exception):
+    """The database does not have the schema of this version."""
+
+
+async def check_schema(pool: Pool) -> None:
+    """See that the database has the newest schema.
+
+    Raises:
+        SchemaError: it has not; says what to run.
+    """
+    found = None
+    if await pool.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
+        found = await pool.fetchval("SELECT version_num FROM alembic_version")
+    if found != SCHEMA_REVISION:
+        raise SchemaError(
+            f"the database has schema {found or 'none'}, this version needs {SCHEMA_REVISION}:"
+            " run `lifecycle migrate`"
+        )
+
+
+async def ensure_partitions(pool: Pool) -> int:
+    """Create the weekly partitions of `operation` ahead of time; how many were missing."""
+    return int(await pool.fetchval("SELECT ensure_operation_partitions($1)", PARTITION_WEEKS_AHEAD))
