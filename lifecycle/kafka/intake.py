@@ -6,11 +6,13 @@ as it came, the handler never raises, and no offset is acknowledged here: the la
 database say where intake stands, Kafka's committed offsets only follow for lag tools.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -21,6 +23,8 @@ from lifecycle.kafka.clients import client_options
 from lifecycle.kafka.records import RawRecord
 from lifecycle.kafka.topics import topics_of
 from lifecycle.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 _FETCH_WAIT_MS = 250
 _PARTITION_FETCH_BYTES_MAX = 1024 * 1024
@@ -34,7 +38,8 @@ class CommandIntake:
 
     `on_poll` gets every non-empty poll, one at a time, and must not raise. `on_revoked` must give
     the lanes up before it returns, `on_assigned` must call `resume` for every partition that it
-    wants to read; until then nothing is fetched from it.
+    wants to read; until then nothing is fetched from it. `on_failure` hears of what polling again
+    will not mend: commands that the topic deleted before they were taken.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class CommandIntake:
         on_poll: Callable[[Sequence[RawRecord]], Awaitable[None]],
         on_assigned: Callable[[set[int]], Awaitable[None]],
         on_revoked: Callable[[set[int]], Awaitable[None]],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         """Prepare; nothing is connected before `start`."""
         self._topic = topics_of(settings).commands
@@ -54,7 +60,7 @@ class CommandIntake:
             request_timeout_ms=settings.kafka_request_timeout_ms,
             apply_types=False,
             serializer=None,
-            logger=None,
+            logger=_PollErrors(on_failure),
             graceful_timeout=_STOP_SECONDS_MAX,
         )
         self._subscriber = self._broker.subscriber(
@@ -135,6 +141,22 @@ class CommandIntake:
 
     async def _handle(self, records: Sequence[RawRecord]) -> None:
         await self._on_poll(records)
+
+
+class _PollErrors:
+    """Stands where FastStream wants a logger: it polls on after an error, whatever the error."""
+
+    def __init__(self, on_failure: Callable[[BaseException], None]) -> None:
+        self._on_failure = on_failure
+
+    def log(
+        self, level: int, msg: object, /, *_args: object, exc_info: object = None, **_extra: object
+    ) -> None:
+        if level < logging.WARNING:
+            return
+        log.warning("poll_interrupted", message=str(msg), error=repr(exc_info))
+        if isinstance(exc_info, OffsetOutOfRangeError):
+            self._on_failure(exc_info)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types

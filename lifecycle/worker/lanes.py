@@ -41,6 +41,16 @@ class OwnedLanes:
         self._publishers: dict[int, LanePublisher] = {}
         self.positions: dict[int, int] = {}
 
+    @property
+    def owned(self) -> set[int]:
+        """The lanes that were taken and not released."""
+        return set(self._publishers)
+
+    def forget_positions(self, partitions: Iterable[int]) -> None:
+        """Take no record of these partitions before their lanes were read again."""
+        for partition in partitions:
+            self.positions.pop(partition, None)
+
     async def take(self, partitions: Iterable[int]) -> None:
         """Read where intake of `partitions` stands, and take over their publication.
 

@@ -154,7 +154,6 @@ class LanePublisher:
                 )
                 self._begin_after(published)
                 await self._note()
-                patience.reset()
                 await self._publish_while_ours(producer, patience)
             except Exception as error:  # noqa: BLE001 - sorted below: none is swallowed
                 if not is_away(error) or patience.is_over():
@@ -184,6 +183,7 @@ class LanePublisher:
                 if self._must_read_log:
                     await self._read_log()
                 else:
+                    patience.reset()  # nothing is left to publish
                     await self._woken.wait()
                 self._woken.clear()
                 continue

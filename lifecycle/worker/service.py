@@ -82,6 +82,7 @@ class _Worker:
             on_poll=self._on_poll,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
+            on_failure=self._fail,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -117,11 +118,17 @@ class _Worker:
 
     async def _on_assigned(self, partitions: set[int]) -> None:
         try:
-            await patiently(self._patience, lambda: self._lanes.take(partitions))
+            await patiently(self._patience, lambda: self._take(partitions))
             self._patience.reset()
-            self._intake.resume(self._lanes.positions)
         except Exception as error:  # noqa: BLE001 - aiokafka would only log it and go on
             self._fail(error)
+
+    async def _take(self, partitions: set[int]) -> None:
+        async with self._between_batches:
+            await self._lanes.take(partitions)
+            self._intake.resume(
+                {partition: self._lanes.positions[partition] for partition in partitions}
+            )
 
     async def _on_revoked(self, partitions: set[int]) -> None:
         try:
@@ -137,11 +144,30 @@ class _Worker:
             async with self._between_batches:
                 taken_back = await self._commit_poll(records)
             if taken_back:
-                # Outside the lock: a revocation need not wait for a database that is away.
-                await self._patience.wait()
-                await self._on_assigned(taken_back & self._lanes.positions.keys())
+                await self._take_again(taken_back)
         except Exception as error:  # noqa: BLE001 - see above
             self._fail(error)
+
+    async def _take_again(self, partitions: set[int]) -> None:
+        """Read lanes anew after a failure, as far as they are still ours then.
+
+        The wait is outside the lock: a revocation need not wait for a database that is away.
+        """
+        while ours := partitions & self._lanes.owned:
+            await self._patience.wait()
+            try:
+                async with self._between_batches:
+                    ours = partitions & self._lanes.owned
+                    await self._lanes.take(ours)
+                    self._intake.resume(
+                        {partition: self._lanes.positions[partition] for partition in ours}
+                    )
+            except Exception as error:
+                if not is_away(error) or self._patience.is_over():
+                    raise
+                log.warning("lanes_not_taken", partitions=sorted(ours), error=repr(error))
+            else:
+                return
 
     async def _commit_poll(self, records: Sequence[RawRecord]) -> set[int]:
         """Commit what of the poll is ours; the partitions that must be read again, if any."""
@@ -170,7 +196,8 @@ class _Worker:
             return set()
         partitions = {taken.record.partition for taken in batch}
         # Whatever the outcome of COMMIT was, the lanes know it; nothing in memory does.
-        self._intake.hold(partitions & positions.keys())
+        self._intake.hold(partitions)
+        self._lanes.forget_positions(partitions)
         return partitions
 
     def _parse(self, record: RawRecord) -> Parsed | Broken:
@@ -212,19 +239,22 @@ class _Worker:
         )
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        # An idle worker must notice as well that its database or its broker is away for good.
+        patience = Patience(self._settings.retry_ms_max)
         while True:
             await asyncio.sleep(seconds)
             try:
                 await work()
+                patience.reset()
             except Exception as error:
-                if not is_away(error):
+                if not is_away(error) or patience.is_over():
                     self._fail(error)
                     raise
-                # The batches and the publishers find out by themselves how long it is away.
                 log.warning("background_work_interrupted", error=repr(error))
 
     async def _follow_for_lag_tools(self) -> None:
-        await self._intake.commit(self._lanes.positions)
+        async with asyncio.timeout(self._settings.kafka_request_timeout_ms / 1000):
+            await self._intake.commit(self._lanes.positions)
 
     async def _ensure_partitions(self) -> None:
         await ensure_partitions(self._pool)
