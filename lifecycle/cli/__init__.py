@@ -4,11 +4,17 @@
 calls, answers become tables or JSON lines, and errors become one sentence and an exit code.
 """
 
-from lifecycle.cli.app import app
+import sys
 
-__all__ = ["app", "main"]
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command that the arguments name."""
-    app(prog_name="lifecycle")
+    try:
+        # Here, so that Ctrl-C while the libraries are still loading is no traceback either.
+        from lifecycle.cli.app import app  # noqa: PLC0415
+
+        app(prog_name="lifecycle")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -15,14 +15,14 @@ from lifecycle.cli import (
     sending,
     setting_up,
     watching,
-    working,
+    worker,
 )
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
-    pretty_exceptions_show_locals=False,  # they may hold what no log may show (G10)
+    pretty_exceptions_enable=False,  # locals may hold what nobody may see (G10)
     help=(
         "The card lifecycle service: card commands from Kafka become operations in PostgreSQL and"
         " events on Kafka.\n\nSettings are environment variables with the prefix `LIFECYCLE_`, see"
@@ -30,7 +30,7 @@ app = typer.Typer(
     ),
 )
 app.command("dev")(dev.dev)
-app.command("worker")(working.worker)
+app.command("worker")(worker.worker)
 app.command("migrate")(setting_up.migrate)
 app.add_typer(setting_up.topics, name="topics")
 app.command("send")(sending.send)

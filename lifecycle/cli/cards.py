@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from lifecycle.cli.exits import Problem, reaching_database, run
-from lifecycle.cli.rendering import console, fields_table, json_line
+from lifecycle.cli.rendering import fields_table, json_line
+from lifecycle.cli.rendering import show as show_view
 from lifecycle.domain.cards import Card
 from lifecycle.kafka.events import card_view
 from lifecycle.postgres import views
@@ -32,9 +33,7 @@ def show(
     if as_json:
         json_line({"issuerId": issuer, "cardId": card_id, "version": version, "card": view})
         return
-    console().print(
-        fields_table({"issuerId": issuer, "cardId": card_id, "version": version, **view})
-    )
+    show_view(fields_table({"issuerId": issuer, "cardId": card_id, "version": version, **view}))
 
 
 async def _find(settings: Settings, issuer: str, card_id: str) -> tuple[Card, int]:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from lifecycle.cli.exits import Exit, Problem, reaching_kafka, run
-from lifecycle.cli.rendering import console, fields_table, json_line, rows_table
+from lifecycle.cli.rendering import fields_table, json_line, rows_table
+from lifecycle.cli.rendering import show as show_view
 from lifecycle.kafka.dead_letters import OWN_HEADER_PREFIX
 from lifecycle.kafka.events import instant
 from lifecycle.kafka.records import RawRecord
@@ -92,15 +93,14 @@ async def _list(settings: Settings, limit: int | None, *, as_json: bool) -> None
         for letter in letters:
             json_line(_summary(letter))
         return
-    out = console()
     rows = [_summary(letter) for letter in letters]
-    out.print(
+    show_view(
         rows_table(
             ("id", "time", "code", "key", "error"),
             ((row["id"], row["time"], row["code"], row["key"], row["error"]) for row in rows),
         )
     )
-    out.print(f"{len(letters)} of {count} dead letters")
+    typer.echo(f"{len(letters)} of {count} dead letters")
 
 
 def _summary(letter: Letter) -> dict[str, object]:
@@ -143,7 +143,7 @@ def show(
     if as_json:
         json_line(view)
         return
-    console().print(fields_table(view))
+    show_view(fields_table(view))
 
 
 def _content(letter: Letter) -> dict[str, object]:

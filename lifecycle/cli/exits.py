@@ -17,10 +17,16 @@ from typing import Any, TypeVar
 import typer
 
 from lifecycle.kafka.clients import KafkaError
+from lifecycle.kafka.failures import is_unreachable
 from lifecycle.kafka.topics import TopicsError
 from lifecycle.local import LocalServerError
-from lifecycle.postgres.failures import FAILURES, AddressError, address_of, is_refused
-from lifecycle.postgres.migrate import SchemaError
+from lifecycle.postgres.failures import (
+    FAILURES,
+    AddressError,
+    address_of,
+    is_refused,
+)
+from lifecycle.postgres.schema import SchemaError
 from lifecycle.settings import Settings, SettingsError, load_settings, required
 
 Result = TypeVar("Result")
@@ -77,7 +83,7 @@ def reaching_kafka(settings: Settings) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except (KafkaError, OSError) as error:
-        raise Problem(_kafka_away(addresses, error)) from error
+        raise kafka_problem(addresses, error) from error
 
 
 @contextmanager
@@ -89,41 +95,13 @@ def reaching_database(settings: Settings) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except FAILURES as error:
-        if is_refused(error):
-            raise Problem(
-                f"LIFECYCLE_DATABASE_URL: the database at {address} refuses us: {_told(error)}",
-                Exit.WRONG_USE,
-            ) from error
-        raise Problem(_database_away(address, error)) from error
-
-
-@contextmanager
-def working(settings: Settings) -> Iterator[None]:
-    """What is inside speaks to both; an error of the network may be of either."""
-    addresses = kafka_addresses(settings)
-    address = database_address(settings)
-    try:
-        yield
-    except KafkaError as error:
-        raise Problem(_kafka_away(addresses, error)) from error
-    except OSError as error:
-        raise Problem(
-            f"Kafka at {addresses} (LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS) or the database at {address}"
-            f" (LIFECYCLE_DATABASE_URL) was away for too long: {_told(error)}"
-        ) from error
-    except FAILURES as error:
-        if is_refused(error):
-            raise Problem(
-                f"LIFECYCLE_DATABASE_URL: the database at {address} refuses us: {_told(error)}",
-                Exit.WRONG_USE,
-            ) from error
-        raise Problem(_database_away(address, error)) from error
+        raise database_problem(address, error) from error
 
 
 def kafka_addresses(settings: Settings) -> str:
     """The addresses as they may be shown; wrong ones are refused before anything is touched."""
     addresses = required(settings, "kafka_bootstrap_servers")
-    if not all(_HOST_AND_PORT.fullmatch(address.strip()) for address in addresses.split(",")):
+    if not all(_HOST_AND_PORT.fullmatch(address) for address in addresses.split(",")):
         raise Problem(
             f"LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS: {addresses} is not host:port[,host:port…]",
             Exit.WRONG_USE,
@@ -139,22 +117,31 @@ def database_address(settings: Settings) -> str:
         raise Problem(f"LIFECYCLE_DATABASE_URL: {error}", Exit.WRONG_USE) from None
 
 
-def _kafka_away(addresses: str, error: BaseException) -> str:
-    return (
+def kafka_problem(addresses: str, error: BaseException) -> Problem:
+    """An error of Kafka, with the address and the setting that it is about."""
+    if is_unreachable(error):
+        return Problem(
+            f"Kafka can't be reached at {addresses} (LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS)."
+        )
+    return Problem(
         f"Kafka at {addresses} (LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS) does not do what was asked:"
-        f" {_told(error)}"
+        f" {told(error)}."
     )
 
 
-def _database_away(address: str, error: BaseException) -> str:
-    return (
-        f"The database at {address} (LIFECYCLE_DATABASE_URL) does not do what was asked:"
-        f" {_told(error)}"
-    )
+def database_problem(address: str, error: BaseException) -> Problem:
+    """An error of PostgreSQL, with the address and the setting that it is about."""
+    where = f"at {address} (LIFECYCLE_DATABASE_URL)"
+    if is_refused(error):
+        return Problem(f"The database {where} refuses us: {told(error)}.", Exit.WRONG_USE)
+    if isinstance(error, OSError):
+        return Problem(f"The database can't be reached {where}: {told(error)}.")
+    return Problem(f"The database {where} does not do what was asked: {told(error)}.")
 
 
-def _told(error: BaseException) -> str:
-    text = str(error).strip().split("\n", 1)[0]
+def told(error: BaseException) -> str:
+    """The first line of what an error says."""
+    text = str(error).strip().split("\n", 1)[0].rstrip(".")
     if isinstance(error, TimeoutError) and not text:
         return "no answer in time"
     return text or type(error).__name__
@@ -177,17 +164,31 @@ def run(
         with asyncio.Runner(loop_factory=fast_loop() if fast else None) as runner:
             try:
                 return runner.run(_cancelled_by_signals(work(settings)))
-            except (asyncio.CancelledError, KeyboardInterrupt):
+            except (_InterruptedError, KeyboardInterrupt):
                 raise typer.Exit(on_interrupt) from None
+
+
+class _InterruptedError(Exception):
+    """A signal ended the work; a cancellation of any other origin would be a fault of ours."""
 
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, Result]) -> Result:
     task = asyncio.ensure_future(work)
+    received: list[signal.Signals] = []
+
+    def on_signal(name: signal.Signals) -> None:
+        received.append(name)
+        task.cancel()
+
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, task.cancel)
+        loop.add_signal_handler(name, on_signal, name)
     try:
         return await task
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        raise _InterruptedError from None
     finally:
         # From here on a second Ctrl-C ends us in any case.
         for name in (signal.SIGINT, signal.SIGTERM):

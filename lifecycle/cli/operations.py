@@ -7,7 +7,8 @@ import orjson
 import typer
 
 from lifecycle.cli.exits import Problem, reaching_database, run
-from lifecycle.cli.rendering import console, fields_table, json_line, rows_table
+from lifecycle.cli.rendering import fields_table, json_line, rows_table
+from lifecycle.cli.rendering import show as show_view
 from lifecycle.domain.commands import Subject, SubjectKind
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.postgres import views
@@ -51,8 +52,7 @@ def list_(
             }
         )
         return
-    out = console()
-    out.print(
+    show_view(
         rows_table(
             ("startTime", "operation", "status", "reason or error", "version", "operationId"),
             (
@@ -66,7 +66,7 @@ def list_(
             ),
         )
     )
-    out.print(f"{len(events)} shown, {page.remaining} older")
+    typer.echo(f"{len(events)} shown, {page.remaining} older")
 
 
 async def _list(
@@ -103,7 +103,7 @@ def show(
     if as_json:
         json_line(event)
         return
-    console().print(fields_table(_operation_view(event) | {"card": event["card"]}))
+    show_view(fields_table(_operation_view(event) | {"card": event["card"]}))
 
 
 async def _find(settings: Settings, issuer: str, card_id: str, operation_id: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -20,9 +20,24 @@ _SUBJECT_WIDTH = 34
 _KIND_WIDTH = 19
 
 
+_COLUMNS = 1_000
+"""Wider than any screen: an id is never cut or folded inside its column, so it can be copied."""
+
+
 def console() -> Console:
-    """Standard output as it is now; lines are never broken where nobody looks at a screen."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Standard output as it is now; long lines are left to the terminal."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=_COLUMNS)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a table; without the blanks behind its last column where nobody looks at a screen."""
+    out = console()
+    if out.is_terminal:
+        out.print(renderable)
+        return
+    with out.capture() as captured:
+        out.print(renderable)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def printable(text: str) -> str:
@@ -88,7 +103,10 @@ def _change(event: Mapping[str, Any]) -> Text:
 
 def _state_after(event: Mapping[str, Any]) -> str | None:
     shown = event.get("card") or event.get("consumer")
-    return shown["state"] if shown else None
+    if shown:
+        return str(shown["state"])
+    product = event.get("product")
+    return f"{product['form']} {product['scheme']}" if product else None
 
 
 def fields_table(fields: Mapping[str, object], title: str | None = None) -> Table:

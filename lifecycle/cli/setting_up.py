@@ -2,10 +2,8 @@
 
 import typer
 
-from lifecycle.cli.exits import Exit, Problem, reaching_database, reaching_kafka, run
+from lifecycle.cli.exits import Exit, Problem, reaching_kafka, run
 from lifecycle.kafka.topics import TopicsError, check_topics, create_topics
-from lifecycle.postgres import migrate as schema
-from lifecycle.postgres.connection import open_pool
 from lifecycle.settings import Settings
 
 topics = typer.Typer(no_args_is_help=True, help="Create the topics, or compare them.")
@@ -18,19 +16,14 @@ def migrate() -> None:
 
     Example: `lifecycle migrate`
     """
-    before, after = run(_migrate)
+    # SQLAlchemy and Alembic: half a second that no other command should wait for.
+    from lifecycle.cli.migration import migrated  # noqa: PLC0415
+
+    before, after = run(migrated)
     if before == after:
         typer.echo(f"The schema is {after} already.")
     else:
         typer.echo(f"The schema is {after} now, it was {before or 'empty'}.")
-
-
-async def _migrate(settings: Settings) -> tuple[str | None, str | None]:
-    with reaching_database(settings):
-        # The pool first: what is wrong with the address is told by one driver, not by two.
-        pool = await open_pool(settings)
-        await pool.close()
-        return schema.migrate(settings)
 
 
 @topics.command("create")

@@ -33,4 +33,13 @@ def command_schema(name: CommandName) -> dict[str, Any]:
             schema["properties"][field]["pattern"] = pattern
     schema["properties"]["command"]["const"] = name.value
     schema.pop("description", None)
-    return {"$schema": SCHEMA_DIALECT, **schema, "title": name.value}
+    return {"$schema": SCHEMA_DIALECT, **_without_titles(schema), "title": name.value}
+
+
+def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
+    """Pydantic gives each field a title that repeats its name; a field of that name stays."""
+    return {
+        name: _without_titles(part) if isinstance(part, dict) else part
+        for name, part in schema.items()
+        if not (name == "title" and isinstance(part, str))
+    }

@@ -1,27 +1,23 @@
-"""What can go wrong on the way to the database, sorted for whoever has to tell a person.
+"""What can go wrong on the way to the database, sorted for whoever has to tell a person."""
 
-Relies on asyncpg for the classes; `migrate` meets SQLAlchemy's as well.
-"""
+from urllib.parse import urlsplit
 
 import asyncpg
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from lifecycle.settings import Settings, required
 
 FAILURES: tuple[type[Exception], ...] = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    SQLAlchemyError,
     OSError,
     TimeoutError,
 )
 
-# The server answered, and what it said is that our settings are wrong.
+# The server answered, or was not even asked, because our settings are wrong.
 _REFUSALS: tuple[type[Exception], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.ClientConfigurationError,
+    asyncpg.exceptions.ClientConfigurationError,
 )
 
 
@@ -42,10 +38,9 @@ def address_of(settings: Settings) -> str:
         SettingsError: it is not set.
     """
     try:
-        url = make_url(required(settings, "database_url"))
-    except (ArgumentError, ValueError) as error:
-        # From None: what SQLAlchemy says repeats the whole address.
-        del error
+        url = urlsplit(required(settings, "database_url"))
+        port = f":{url.port}" if url.port else ""
+    except ValueError:
+        # From None: what the library says repeats a part of the address.
         raise AddressError("it must read postgresql://user:password@host:port/database") from None
-    port = f":{url.port}" if url.port else ""
-    return f"{url.host or 'the local socket'}{port}/{url.database or ''}"
+    return f"{url.hostname or 'the local socket'}{port}{url.path}"

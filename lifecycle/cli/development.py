@@ -1,0 +1,337 @@
+"""Everything on this machine, from the servers to the events of a sample day: what `dev` does.
+
+`check_once` is a check that ends: new servers, or a topic prefix and a database of its own on the
+given ones, and nothing of it is left. `stay_up` is to work with, until it is cancelled.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import shlex
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import SecretStr
+
+from lifecycle.cli.day import (
+    Summary,
+    disagreements,
+    send_day,
+    summarised,
+    summary_view,
+    unexpected,
+)
+from lifecycle.cli.exits import Problem, database_address, kafka_addresses
+from lifecycle.cli.migration import migrated
+from lifecycle.cli.rendering import console, event_line, show
+from lifecycle.cli.worker_process import working
+from lifecycle.kafka.records import RawRecord
+from lifecycle.kafka.temporary import temporary_topics
+from lifecycle.kafka.topics import create_topics, topics_of
+from lifecycle.kafka.watching import followed
+from lifecycle.local import Servers, running_servers
+from lifecycle.postgres import views
+from lifecycle.postgres.connection import Pool, open_pool
+from lifecycle.postgres.temporary import temporary_database
+from lifecycle.samples import Part, first_operation, last_operation, sample_day
+from lifecycle.settings import ENVIRONMENT_PREFIX, Settings, required
+from lifecycle.telemetry import configure_logging
+from lifecycle.worker.service import run_worker
+
+WORKER_STOP_SECONDS_MAX = 25.0
+EVENTS_SHOWN_PER_PART_MAX = 25
+"""The rest of a part is only counted, so that a person can read what goes by."""
+_QUIET_SECONDS = 0.3
+"""After this long without another event, what the database calls published has come by."""
+ENVIRONMENT_FILE = "env"
+TRY_COMMAND = (
+    '{"commandId":"mine-1","command":"SUSPEND","issuerId":"BANK000001","cardId":"card-001"}'
+)
+
+Result = TypeVar("Result")
+
+
+def _say(text: str = "") -> None:
+    console().print(text, markup=False)
+
+
+@asynccontextmanager
+async def _servers(settings: Settings, *, fresh: bool) -> AsyncIterator[Servers]:
+    if settings.kafka_bootstrap_servers is not None:
+        kafka_addresses(settings)
+    if settings.database_url is not None:
+        database_address(settings)
+    async with running_servers(
+        kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
+        database_url=None
+        if settings.database_url is None
+        else settings.database_url.get_secret_value(),
+        data_dir=settings.local_dir,
+        fresh=fresh,
+        report=_say,
+    ) as servers:
+        _say(f"{servers.kafka_from}.")
+        _say(f"{servers.postgres_from}.")
+        yield servers
+
+
+def _on(servers: Servers, settings: Settings, **changes: object) -> Settings:
+    """The settings, on these servers."""
+    return settings.model_copy(
+        update={
+            "kafka_bootstrap_servers": servers.kafka_bootstrap_servers,
+            "database_url": SecretStr(servers.database_url),
+            **changes,
+        }
+    )
+
+
+# --- dev --once
+
+
+async def check_once(settings: Settings) -> None:
+    """Send the sample day to what is fresh, print the sums.
+
+    Raises:
+        Problem: they do not agree, or the day was not through in time.
+        TopicsError, SchemaError, LocalServerError: something could not be set up.
+    """
+    async with AsyncExitStack() as stack:
+        servers = await stack.enter_async_context(_servers(settings, fresh=True))
+        name = f"lifecycle-day-{secrets.token_hex(4)}"
+        # Also on servers of our own: on given ones, nothing of others may be touched or counted.
+        own = _on(servers, settings, topic_prefix=name, consumer_group=name)
+        with working(own):
+            url = await stack.enter_async_context(
+                temporary_database(
+                    servers.database_url,
+                    name,
+                    connect_seconds_max=settings.database_connect_timeout_ms / 1000,
+                )
+            )
+            own = own.model_copy(update={"database_url": SecretStr(url)})
+            await migrated(own)
+            await stack.enter_async_context(temporary_topics(own))
+            parts = sample_day(own.partitions)
+            async with _worker(own) as worker, await open_pool(own) as pool:
+                sent = await _or_worker_fails(worker, _whole_day(own, pool, parts))
+                summary = await summarised(own, pool)
+    _show_summary(summary, sent)
+    problems = disagreements(summary, sent) + unexpected(summary.totals, parts)
+    if problems:
+        raise Problem("\n".join(["The sums do not agree:", *problems]))
+    _say("The sums agree.")
+
+
+async def _whole_day(settings: Settings, pool: Pool, parts: list[Part]) -> int:
+    async def went() -> None:
+        """Nothing is shown in between."""
+
+    return await send_day(settings, pool, parts, began=_announce, went=went)
+
+
+def _announce(part: Part) -> None:
+    _say(f"Sending {part.name}: {len(part.records)} commands")
+
+
+def _show_summary(summary: Summary, sent: int | None) -> None:
+    _say()
+    show(summary_view(summary, sent))
+    _say()
+
+
+# --- dev, until Ctrl-C
+
+
+async def stay_up(settings: Settings, *, with_sample: bool) -> None:
+    """Run everything and show the events, until cancelled; then stop all that was started.
+
+    Raises:
+        Problem: a server or the worker failed.
+        TopicsError, SchemaError, LocalServerError: something could not be set up.
+    """
+    async with _servers(settings, fresh=False) as servers:
+        own = _on(servers, settings)
+        with working(own):
+            before, after = await migrated(own)
+            if before != after:
+                _say(f"Database: schema {after}.")
+            created = await create_topics(own)
+            if created:
+                _say(f"Topics: created {', '.join(created)}.")
+            environment = _write_environment(own, settings)
+            topic = topics_of(own).events
+            async with (
+                followed(own, topic, from_beginning=False) as records,
+                _worker(own) as worker,
+                await open_pool(own) as pool,
+            ):
+                _say("A worker runs.")
+                await _or_worker_fails(
+                    worker, _show_all(own, pool, records, environment, with_sample=with_sample)
+                )
+
+
+async def _show_all(
+    settings: Settings,
+    pool: Pool,
+    records: AsyncIterator[RawRecord],
+    environment: Path | None,
+    *,
+    with_sample: bool,
+) -> None:
+    flow = _Flow()
+    showing = asyncio.create_task(flow.show(records), name="events")
+    try:
+        if with_sample:
+            await _sample(settings, pool, flow)
+        _say(_what_next(environment))
+        flow.shown_max = None
+        await showing
+    finally:
+        showing.cancel()
+        await asyncio.wait({showing})
+
+
+async def _sample(settings: Settings, pool: Pool, flow: "_Flow") -> None:
+    if await views.knows_operation(pool, *last_operation()):
+        _say("The sample day was sent to this database before.")
+        return
+    begun = await views.knows_operation(pool, *first_operation())
+    if not begun and await views.has_operations(pool):
+        _say("The database holds other operations: no sample day is sent to it.")
+        return
+
+    def began(part: Part) -> None:
+        _announce(part)
+        flow.begin_part()
+
+    async def went() -> None:
+        await flow.end_part()
+
+    sent = await send_day(settings, pool, sample_day(settings.partitions), began=began, went=went)
+    _show_summary(await summarised(settings, pool), sent)
+
+
+class _Flow:
+    """The events on the screen: of each part of the day the first ones, later all of them."""
+
+    def __init__(self) -> None:
+        self.shown_max: int | None = 0
+        self._events = 0
+
+    async def show(self, records: AsyncIterator[RawRecord]) -> None:
+        out = console()
+        async for record in records:
+            self._events += 1
+            if self.shown_max is None or self._events <= self.shown_max:
+                out.print(event_line(orjson.loads(record.value or b"null")))
+
+    def begin_part(self) -> None:
+        self._events = 0
+        self.shown_max = EVENTS_SHOWN_PER_PART_MAX
+
+    async def end_part(self) -> None:
+        """Wait until what is published has come by; say how much of it was not shown."""
+        events_before = -1
+        while events_before != self._events:
+            events_before = self._events
+            await asyncio.sleep(_QUIET_SECONDS)
+        not_shown = self._events - (self.shown_max or 0)
+        if not_shown > 0:
+            _say(f"… and {not_shown} more events")
+
+
+# --- what both have in common
+
+
+@asynccontextmanager
+async def _worker(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+    """A worker in this process; stopped in order, within a limit."""
+    # On this screen are the events; of the worker only what needs attention, in its own words.
+    configure_logging(settings.model_copy(update={"log_format": "console"}))
+    logging.getLogger("lifecycle").setLevel(logging.WARNING)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    stop = asyncio.Event()
+    worker = asyncio.create_task(run_worker(settings, stop), name="worker")
+    try:
+        yield worker
+    finally:
+        stop.set()
+        _, late = await asyncio.wait({worker}, timeout=WORKER_STOP_SECONDS_MAX)
+        if late:
+            worker.cancel()
+            await asyncio.wait({worker}, timeout=WORKER_STOP_SECONDS_MAX)
+
+
+async def _or_worker_fails(worker: asyncio.Task[None], work: Coroutine[Any, Any, Result]) -> Result:
+    """`work` to its end, unless the worker ends before it: then its error."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task, worker}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            worker.result()
+            raise AssertionError("nobody asked the worker to stop")
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+# --- what to try next
+
+
+def _write_environment(own: Settings, settings: Settings) -> Path | None:
+    """A file that gives other shells our addresses; None when they have them from the settings."""
+    addresses = {
+        name: value
+        for name, value in (
+            ("kafka_bootstrap_servers", required(own, "kafka_bootstrap_servers")),
+            ("database_url", required(own, "database_url")),
+        )
+        if getattr(settings, name) is None
+    }
+    if not addresses:
+        return None
+    path = settings.local_dir / ENVIRONMENT_FILE
+    lines = [
+        f"export {ENVIRONMENT_PREFIX}{name.upper()}={shlex.quote(value)}\n"
+        for name, value in addresses.items()
+    ]
+    # For ourselves alone: the address of the database may hold a password.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("".join(lines))
+    return path
+
+
+def _what_next(environment: Path | None) -> str:
+    program = Path(sys.argv[0])
+    command = _for_a_shell(program) if program.name == "lifecycle" else "lifecycle"
+    lines = ["Try next, in another shell in this folder:", ""]
+    if environment is not None:
+        lines.append(f"  . {_for_a_shell(environment)}")
+    lines += [
+        f"  {command} watch --from-beginning --issuer BANK000001",
+        f"  {command} card show BANK000001 card-001",
+        f"  {command} operations list BANK000001 card-001",
+        f"  {command} dead-letters list",
+        f"  echo '{TRY_COMMAND}' | {command} send -",
+        "",
+        "Everything runs. Events show here as they come; Ctrl-C stops it all.",
+    ]
+    return "\n".join(lines)
+
+
+def _for_a_shell(path: Path) -> str:
+    """As short as it works from this folder. Without a slash a shell would look on the PATH."""
+    absolute, folder = path.absolute(), Path.cwd()
+    if not absolute.is_relative_to(folder):
+        return shlex.quote(str(absolute))
+    shown = str(absolute.relative_to(folder))
+    return shlex.quote(shown if "/" in shown else f"./{shown}")

@@ -1,0 +1,20 @@
+"""`worker`: the process that runs in production."""
+
+from lifecycle.cli.exits import explained
+from lifecycle.settings import load_settings
+
+
+def worker() -> None:
+    """Take commands, keep cards, publish events; until SIGTERM or Ctrl-C.
+
+    Any number of workers may run at once; they share the partitions. Exit codes: 0 after SIGTERM
+    or Ctrl-C, 1 when the database or Kafka was away for longer than `LIFECYCLE_RETRY_MS_MAX` or
+    when the two tell different stories, 2 on wrong settings, topics or schema.
+
+    Example: `lifecycle migrate && lifecycle topics create && lifecycle worker`
+    """
+    # Alembic and FastStream: half a second that no other command should wait for.
+    from lifecycle.cli.worker_process import run_until_stopped  # noqa: PLC0415
+
+    with explained():
+        run_until_stopped(load_settings())
