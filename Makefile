@@ -67,7 +67,7 @@ lock: $(VENV)/.installed
 # Of the data folder only what is ours: the setting may name any folder. The data of PostgreSQL may
 # be elsewhere, when root runs it; then there is a link to them.
 OURS := kafka postgres kafka-docker postgres-docker kafka.log postgres.log ports.json owner.lock \
-	servers.lock
+	servers.lock env
 
 clean:
 	@case "$$(readlink '$(LOCAL_DIR)/postgres')" in \
