@@ -240,7 +240,11 @@ class Deciding:
             consumer.has_changed = True
         told = _Told(taken.record, parsed, decision, start_time_ms)
         chain = tracked.chain
-        tracked.chain = chain._replace(
+        tracked.chain = Chain(
+            version=chain.version,
+            version_time_ms=chain.version_time_ms,
+            last_time_ms=chain.last_time_ms,
+            last_hash=chain.last_hash,
             command_count=chain.command_count + 1,
             recent_commands=remember_command(
                 chain.recent_commands,
