@@ -23,8 +23,8 @@ from aiokafka.record.util import decode_varint_py
 from lifecycle.kafka.decompression import PLAIN_BYTES_MAX, decompress
 
 RECORD_BYTES_MAX = 1024 * 1024
-"""A longer record is cut: it can only come out of a compressed batch, and the dead-letter topic
-would not take it whole."""
+"""A longer record of a compressed batch is cut: the dead-letter topic would not take it whole. One
+that is not compressed is as long as its topic allows: dead letters are longer than commands."""
 UNREAD_HEADER = "unread"
 """The only header of a record that could not be read, or not whole. Its value says why."""
 
@@ -116,6 +116,7 @@ class _TolerantBatch:
         self._batch = batch
         self._raw = raw
         self._record_count = record_count
+        self._record_bytes_max = RECORD_BYTES_MAX if batch.compression_type else len(raw)
         self._spent = spent
         self._headers_left = _BATCH_HEADERS_MAX
         self.validate_crc: Callable[[], bool] = batch.validate_crc
@@ -139,7 +140,7 @@ class _TolerantBatch:
             plain = memory[_HEADER.size :][:length]
             batch = None if length is None else self._as_uncompressed(memory, length)
         taken = 0
-        if batch is not None and len(plain) <= RECORD_BYTES_MAX:
+        if batch is not None and len(plain) <= self._record_bytes_max:
             # One islice over all: aiokafka's batch can't be asked for its iterator again.
             records = islice(batch, self._record_count)
             while taken < self._record_count:
@@ -201,7 +202,7 @@ class _TolerantBatch:
         _, position = decode_varint_py(plain, position)
         key, position = _nullable(plain, position, end)
         value, position = _nullable(plain, position, end)
-        if length > RECORD_BYTES_MAX:
+        if length > self._record_bytes_max:
             return self._cut(offset, key, value, length), end
         headers = []
         count, position = decode_varint_py(plain, position)
@@ -240,7 +241,7 @@ class _TolerantBatch:
         is_long_value = value is not None and len(value) > _VALUE_BYTES_KEPT
         return self._unread(
             offset,
-            b"a record of %d bytes; at most %d are read" % (length, RECORD_BYTES_MAX),
+            b"a record of %d bytes; at most %d are read" % (length, self._record_bytes_max),
             _bytes(key) if is_short_key else None,
             bytes(value[:_VALUE_BYTES_KEPT]) if value is not None and is_long_value else b"",
         )
