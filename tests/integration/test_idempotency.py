@@ -1,0 +1,128 @@
+"""The same command twice: at once, after a restart, and long after its card has forgotten it."""
+
+from lifecycle.settings import Settings
+from tests.support import bank
+from tests.support.bank import card, create
+from tests.support.fixtures import NewGround
+from tests.support.guarantees import verify_all
+from tests.support.reading import until_settled
+from tests.support.worker import running_worker
+
+_REMEMBERED = 2
+
+
+async def test_a_command_sent_again_takes_effect_once(new_ground: NewGround) -> None:
+    """G2: whether its card still remembers it, only the log does, or another worker took it."""
+    ground = await new_ground(recent_commands_max=_REMEMBERED)
+    first = [
+        create("card-1"),
+        card("card-1", "SUSPEND", "s1", reasonCode="CARD_LOST", reason="in a taxi"),
+        card("card-1", "RESUME", "r1", reasonCode="CARD_FOUND"),
+        card("card-1", "SUSPEND", "s2", reasonCode="USER_DECISION"),
+        card("card-1", "RESUME", "r2", reasonCode="USER_DECISION"),
+    ]
+    assert len(first) > 2 * _REMEMBERED, "the first are found in the log only"
+    async with running_worker(ground):
+        await _define_products(ground)
+        taken = await bank.send(ground, first)
+        at_once = await bank.send(ground, first)
+        await verify_all(ground)
+    async with running_worker(ground):
+        later = await bank.send(ground, reversed(first))
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(taken) == ["SUCCESSFUL"] * len(first)
+    assert evidence.outcomes(at_once + later) == ["NOTHING"] * 2 * len(first)
+    assert evidence.count("duplicates") == 2 * len(first)
+
+
+async def test_a_command_written_otherwise_with_the_same_content_is_the_same(
+    ground: Settings,
+) -> None:
+    """G2: defaults filled in, nulls, order and blanks make no other content (design.md 5)."""
+    short = card("card-1", "SUSPEND", "s1")
+    long = card(
+        "card-1",
+        "SUSPEND",
+        "s1",
+        reason=None,
+        correlationId=None,
+        reasonCode="ISSUER_DECISION",
+        requestor={"id": bank.ISSUER, "type": "ISSUER"},
+    )
+    assert long.value is not None
+    spaced = bank.Message(long.key, b" \n" + long.value.replace(b",", b" ,\t") + b"\r\n")
+    async with running_worker(ground):
+        await _define_products(ground)
+        places = await bank.send(ground, [create("card-1"), short, long, spaced])
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(places) == ["SUCCESSFUL", "SUCCESSFUL", "NOTHING", "NOTHING"]
+
+
+async def test_other_content_under_the_same_id_is_a_conflict(new_ground: NewGround) -> None:
+    """G2: refused as a dead letter, also when only the log knows the first (design.md 5)."""
+    ground = await new_ground(recent_commands_max=_REMEMBERED)
+    taken = [
+        create("card-1"),
+        card("card-1", "SUSPEND", "s1"),
+        card("card-1", "RESUME", "r1"),
+        card("card-1", "SUSPEND", "s2"),
+        card("card-1", "RESUME", "r2"),
+    ]
+    conflicts = [
+        card("card-1", "DELETE", "s1"),
+        card("card-1", "SUSPEND", "s1", reasonCode="FRAUD"),
+        create("card-1", consumerId="someone-else"),
+        card("card-1", "RESUME", "r2", correlationId="trace-1"),
+    ]
+    async with running_worker(ground):
+        await _define_products(ground)
+        await bank.send(ground, taken)
+        at_once = await bank.send(ground, conflicts)
+        # The id is the card's own: another card may use it.
+        other = await bank.send(ground, [create("card-2"), card("card-2", "DELETE", "s1")])
+        await until_settled(ground)
+    async with running_worker(ground):
+        later = await bank.send(ground, conflicts)
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(at_once + later) == ["IDEMPOTENCY_CONFLICT"] * 2 * len(conflicts)
+    assert evidence.outcomes(other) == ["SUCCESSFUL", "SUCCESSFUL"]
+
+
+async def test_a_refused_command_is_remembered_before_its_card_is_known(
+    new_ground: NewGround,
+) -> None:
+    """G2: a SUSPEND before its CREATE stays refused when it is delivered again after it."""
+    ground = await new_ground(recent_commands_max=_REMEMBERED)
+    early = [card("card-1", "SUSPEND", f"early-{number}") for number in range(2 * _REMEMBERED)]
+    async with running_worker(ground):
+        await _define_products(ground)
+        refused = await bank.send(ground, early)
+        again = await bank.send(ground, early)
+        await until_settled(ground)
+    async with running_worker(ground):
+        created = await bank.send(ground, [create("card-1")])
+        after = await bank.send(ground, early)
+        conflict = await bank.send(ground, [card("card-1", "DELETE", "early-0")])
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(refused) == ["CARD_NOT_FOUND"] * len(early)
+    assert evidence.outcomes(created) == ["SUCCESSFUL"]
+    assert evidence.outcomes(again + after) == ["NOTHING"] * 2 * len(early)
+    assert evidence.outcomes(conflict) == ["IDEMPOTENCY_CONFLICT"]
+    (stored,) = evidence.cards
+    assert (stored["state"], stored["version"]) == ("ACTIVE", 1)
+
+
+async def test_a_signal_that_was_ignored_is_not_remembered(ground: Settings) -> None:
+    """A LOCK for an unknown card is ignored, and takes effect once the card is there."""
+    lock = card("card-1", "LOCK", "lock-1", lock="PIN")
+    async with running_worker(ground):
+        await _define_products(ground)
+        places = await bank.send(ground, [lock, create("card-1"), lock, lock])
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(places) == ["NOTHING", "SUCCESSFUL", "SUCCESSFUL", "NOTHING"]
+    assert (evidence.count("ignored"), evidence.count("duplicates")) == (1, 1)
+
+
+async def _define_products(ground: Settings) -> None:
+    await bank.send(ground, bank.PRODUCTS)
+    await until_settled(ground)

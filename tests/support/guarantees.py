@@ -1,0 +1,334 @@
+"""Judges what a scenario left behind against the guarantees of design.md 6.
+
+The definitions are written out again here, from design.md and with other libraries than the
+service's (rfc8785, aiokafka's murmur2), so that a mistake is not made twice.
+"""
+
+import json
+from collections import Counter, defaultdict
+from hashlib import sha256
+from itertools import pairwise
+from uuid import UUID
+
+import rfc8785
+
+from lifecycle.settings import Settings
+from tests.support.bank import Place, home
+from tests.support.evidence import Evidence, Json, Logged, gather_evidence
+from tests.support.reading import Record
+
+
+async def verify_all(settings: Settings) -> Evidence:
+    """Wait until everything is settled, then check G1, G2, G4, G5 and G6, and the stored cards."""
+    evidence = await gather_evidence(settings)
+    verify_evidence(evidence)
+    return evidence
+
+
+def verify_evidence(evidence: Evidence) -> None:
+    """Check everything that holds whatever was sent and whatever crashed."""
+    verify_every_record_has_one_outcome(evidence)
+    verify_versions_are_dense(evidence)
+    verify_no_command_takes_effect_twice(evidence)
+    verify_commands_of_a_card_keep_their_order(evidence)
+    verify_events_lie_on_their_partition(evidence)
+    verify_hash_chains(evidence)
+    verify_published_is_what_was_committed(evidence)
+    verify_ids_are_derived(evidence)
+    verify_no_event_appears_twice(evidence)
+    verify_dead_letters(evidence)
+    verify_stored_state_is_that_of_the_last_event(evidence)
+
+
+# --- G1
+
+
+def verify_every_record_has_one_outcome(evidence: Evidence) -> None:
+    """G1: the batches cover the topic without gap or overlap, and their counts are true."""
+    for partition, records in evidence.commands.items():
+        batches = [batch for batch in evidence.batches if batch["partition"] == partition]
+        for before, after in pairwise(batches):
+            assert before["to_offset"] == after["from_offset"], (dict(before), dict(after))
+        if records:
+            assert batches[0]["from_offset"] == 0
+            assert batches[-1]["to_offset"] == evidence.positions[partition]
+            assert evidence.positions[partition] == records[-1].offset + 1
+        for batch in batches:
+            places = [
+                Place(partition, record.offset)
+                for record in records
+                if batch["from_offset"] <= record.offset < batch["to_offset"]
+            ]
+            outcomes = Counter(_outcome(evidence, place) for place in places)
+            counted = {
+                "operation": batch["operations"],
+                "dead letter": batch["dead_letters"],
+                "nothing": batch["duplicates"] + batch["ignored"],
+            }
+            assert batch["records"] == len(places), dict(batch)
+            assert outcomes == Counter(counted), dict(batch)
+    _verify_nothing_was_made_up(evidence)
+    _verify_duplicates_and_signals(evidence)
+
+
+def _outcome(evidence: Evidence, place: Place) -> str:
+    is_operation = place in evidence.of_commands
+    is_dead_letter = place in evidence.dead_letter_rows
+    assert not (is_operation and is_dead_letter), f"{place} has two outcomes"
+    return "operation" if is_operation else "dead letter" if is_dead_letter else "nothing"
+
+
+def _verify_nothing_was_made_up(evidence: Evidence) -> None:
+    there = {Place(record.partition, record.offset) for record in evidence.all_commands()}
+    assert evidence.of_commands.keys() <= there
+    assert evidence.dead_letter_rows.keys() <= there
+
+
+def _verify_duplicates_and_signals(evidence: Evidence) -> None:
+    """What left nothing behind repeats a command that did, or is a signal."""
+    taken = {(row.key, row.event["commandId"]) for row in evidence.log if not row.caused}
+    repeats: Counter[tuple[bool, bool]] = Counter()
+    for record in evidence.all_commands():
+        if _outcome(evidence, Place(record.partition, record.offset)) != "nothing":
+            continue
+        assert record.key is not None
+        assert record.value is not None
+        command = json.loads(record.value)
+        is_signal = command["command"] == "LOCK"
+        was_taken = (record.key.decode(), command["commandId"]) in taken
+        assert is_signal or was_taken, f"{command} has no outcome"
+        repeats[is_signal, was_taken] += 1
+    # A signal that was sent twice may have been ignored before it was taken.
+    either = repeats[True, True]
+    duplicates, ignored = evidence.count("duplicates"), evidence.count("ignored")
+    assert repeats[False, True] <= duplicates <= repeats[False, True] + either
+    assert repeats[True, False] <= ignored <= repeats[True, False] + either
+    assert duplicates + ignored == repeats.total()
+
+
+# --- G2
+
+
+def verify_versions_are_dense(evidence: Evidence) -> None:
+    """G2: from 1, without gap or repeat; 0 for what is not known yet."""
+    for key, rows in evidence.by_subject.items():
+        version = 0
+        for row in rows:
+            assert row.event["version"] in {version, version + 1}, f"{key}: {row.event}"
+            version = row.event["version"]
+            # A consumer that a CREATE named first is known without an operation of its own.
+            is_known = _view(row.event) is not None
+            assert version == 0 or is_known, f"{key}: {row.event}"
+            assert version >= 1 or not is_known or "/consumer/" in key, f"{key}: {row.event}"
+
+
+def verify_no_command_takes_effect_twice(evidence: Evidence) -> None:
+    """G2: one operation for one commandId of one subject."""
+    own = Counter((row.key, row.event["commandId"]) for row in evidence.log if not row.caused)
+    assert [command for command, times in own.items() if times > 1] == []
+    ids = Counter(row.operation_id for row in evidence.log)
+    assert [operation_id for operation_id, times in ids.items() if times > 1] == []
+
+
+def verify_commands_of_a_card_keep_their_order(evidence: Evidence) -> None:
+    """The commands of a card that lie on one partition are decided in their order."""
+    for key, rows in evidence.by_subject.items():
+        places = [row.place for row in rows if not row.caused]
+        if len({place.partition for place in places}) == 1:
+            assert places == sorted(places), key
+
+
+# --- G4
+
+
+def verify_events_lie_on_their_partition(evidence: Evidence) -> None:
+    """G4: one partition for one subject, murmur2 of its key, and in version order there."""
+    versions: dict[bytes, int] = defaultdict(int)
+    for partition, records in evidence.events.items():
+        for record in records:
+            assert record.key is not None
+            assert partition == home(record.key, evidence.partitions), record.key
+            event = _event(record)
+            assert record.key.decode() == _key_of(event)
+            assert event["version"] >= versions[record.key], record.key
+            versions[record.key] = event["version"]
+
+
+def verify_hash_chains(evidence: Evidence) -> None:
+    """`hash` is over the event without it, `previousHash` that of the event before it."""
+    last: dict[bytes | None, str] = {}
+    for records in evidence.events.values():
+        for record in records:
+            event = _event(record)
+            hashed = {name: member for name, member in event.items() if name != "hash"}
+            assert event["hash"] == sha256(rfc8785.dumps(hashed)).hexdigest()
+            if _view(event) is None:
+                assert event["previousHash"] is None
+                continue
+            assert event["previousHash"] == last.get(record.key), record.key
+            last[record.key] = event["hash"]
+
+
+# --- G5
+
+
+def verify_published_is_what_was_committed(evidence: Evidence) -> None:
+    """G5: the log and the event topic hold the same, byte for byte and in the same order."""
+    for partition in range(evidence.partitions):
+        log = [row for row in evidence.log if row.lane == partition]
+        assert [row.seq for row in log] == list(range(1, len(log) + 1))
+        published = evidence.events[partition]
+        assert len(log) == len(published), f"partition {partition}"
+        for row, record in zip(log, published, strict=True):
+            _verify_record(row, record)
+
+
+def _verify_record(row: Logged, record: Record) -> None:
+    assert record.value == row.payload
+    assert record.key == row.key.encode()
+    event, operation = row.event, row.event["operation"]
+    kebab = operation["operation"].lower().replace("_", "-")
+    subject = row.key.rpartition("/")[2]
+    expected = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", event["eventId"]),
+        ("ce_type", f"cards.{kebab}.{operation['status'].lower()}.v1"),
+        ("ce_source", f"/issuers/{event['issuerId']}"),
+        ("ce_subject", subject),
+        ("ce_time", operation["endTime"] or operation["startTime"]),
+        ("ce_sequence", f"{row.seq:020d}"),
+        ("content-type", "application/json"),
+    ]
+    headers = [(name, value) for name, value in record.headers if name != "traceparent"]
+    assert headers == [(name, value.encode()) for name, value in expected]
+
+
+def verify_ids_are_derived(evidence: Evidence) -> None:
+    """Every id follows from what it names (design.md 4)."""
+    ordinals: Counter[str] = Counter()
+    # The operations that one command caused may lie in other lanes than its own; those of one
+    # command were recorded in the order of their lanes' numbers only when they share a lane,
+    # which a replacement and its predecessor always do.
+    for row in evidence.log:
+        event = row.event
+        operation_id = UUID(event["operation"]["operationId"])
+        assert row.operation_id == operation_id
+        if row.caused:
+            cause = event["causationId"]
+            ordinals[cause] += 1
+            assert operation_id == _derived(["caused", cause, ordinals[cause]])
+        else:
+            assert event["causationId"] is None
+            issuer_id, *kind, subject = row.key.split("/")
+            named = ["operation", kind[0] if kind else "card", issuer_id, subject]
+            assert operation_id == _derived([*named, event["commandId"]])
+        status = event["operation"]["status"]
+        assert UUID(event["eventId"]) == _derived(["event", str(operation_id), status])
+        assert row.event_id == UUID(event["eventId"])
+
+
+def _derived(name: list[str | int]) -> UUID:
+    """RFC 9562 version 8 with the variant of its section 4.1."""
+    digest = bytearray(sha256(rfc8785.dumps(list(name))).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return UUID(bytes=bytes(digest))
+
+
+# --- G6
+
+
+def verify_no_event_appears_twice(evidence: Evidence) -> None:
+    """G6: dense for read_committed readers; for others a repeat is told by its number."""
+    for records in evidence.events.values():
+        sequence = [record.number("ce_sequence") for record in records]
+        assert sequence == list(range(1, len(sequence) + 1))
+    for partition, records in evidence.events_uncommitted.items():
+        last = 0
+        committed = evidence.events[partition]
+        for record in records:
+            number = record.number("ce_sequence")
+            assert number <= last + 1, f"{number} follows {last}"
+            assert record.value == committed[number - 1].value, "a repeat says something else"
+            last = max(last, number)
+        assert last == len(committed)
+
+
+# --- dead letters
+
+
+def verify_dead_letters(evidence: Evidence) -> None:
+    """Each is published once, in order, beside its command, with what was sent (design.md 5)."""
+    for partition, letters in evidence.dead_letters.items():
+        offsets = [letter.number("dlq-offset") for letter in letters]
+        rows = [place.offset for place in evidence.dead_letter_rows if place.partition == partition]
+        assert offsets == sorted(rows)
+        commands = {record.offset: record for record in evidence.commands[partition]}
+        for letter in letters:
+            _verify_dead_letter(evidence, letter, commands[letter.number("dlq-offset")])
+
+
+def _verify_dead_letter(evidence: Evidence, letter: Record, command: Record) -> None:
+    place = Place(command.partition, command.offset)
+    code = evidence.dead_letter_rows[place]
+    assert letter.header("dlq-error-code") == code.encode()
+    assert letter.header("dlq-topic") == f"{evidence.topic_prefix}.commands.v1".encode()
+    assert letter.header("dlq-partition") == str(command.partition).encode()
+    assert letter.header("dlq-timestamp") == str(command.timestamp).encode()
+    assert letter.header("dlq-error")
+    if code == "SENSITIVE_DATA":
+        return  # What holds the number is left out: the scenario itself says what that is.
+    assert letter.key == command.key
+    assert letter.value == command.value
+    own = [header for header in letter.headers if not header[0].startswith("dlq-")]
+    sent = [header for header in command.headers if not header[0].startswith("dlq-")]
+    assert own == sent
+
+
+# --- the stored cards
+
+
+def verify_stored_state_is_that_of_the_last_event(evidence: Evidence) -> None:
+    """What the tables say of a subject is what its last event says."""
+    stored = {f"{row['issuer_id']}/{row['card_id']}": row for row in evidence.cards}
+    stored |= {
+        f"{row['issuer_id']}/consumer/{row['consumer_id']}": row for row in evidence.consumers
+    }
+    stored |= {
+        f"{row['issuer_id']}/product/{row['card_product_id']}": row for row in evidence.products
+    }
+    for key, row in stored.items():
+        rows = evidence.by_subject.get(key, [])
+        known = [logged for logged in rows if _view(logged.event) is not None]
+        if not known:
+            # A consumer that a CREATE named first is registered without an operation of its own.
+            assert "/consumer/" in key, key
+            assert (row["state"], row["version"], row["last_hash"]) == ("ACTIVE", 0, None)
+            continue
+        event = known[-1].event
+        assert row["version"] == event["version"], key
+        assert row["last_hash"].hex() == event["hash"], key
+        if "/product/" not in key:
+            assert row["state"] == _view(event)["state"], key
+    for key, rows in evidence.by_subject.items():
+        if any(_view(row.event) is not None for row in rows):
+            assert key in stored, f"{key} has events, but is not stored"
+
+
+def _event(record: Record) -> Json:
+    assert record.value is not None
+    event: Json = json.loads(record.value)
+    return event
+
+
+def _key_of(event: Json) -> str:
+    for kind, field in (("consumer", "consumerId"), ("product", "cardProductId")):
+        if field in event:
+            return f"{event['issuerId']}/{kind}/{event[field]}"
+    return f"{event['issuerId']}/{event['cardId']}"
+
+
+def _view(event: Json) -> Json:
+    """The subject after the operation; None for an unknown one."""
+    view: Json = event.get("consumer") or event.get("product") or event["card"]
+    return view

@@ -1,0 +1,130 @@
+"""Reads whole topics and what the database says of them, as an outside reader would."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from lifecycle.kafka.topics import topics_of
+from lifecycle.settings import Settings
+from tests.support.ground import connected
+from tests.support.waiting import until
+
+Isolation = Literal["read_committed", "read_uncommitted"]
+READ_SECONDS_MAX = 30.0
+_POLL_MS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as it lies on a topic."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+    def header(self, name: str) -> bytes | None:
+        """The value of the one header with this name; there must be one."""
+        values = [value for found, value in self.headers if found == name]
+        assert len(values) == 1, f"{name} stands {len(values)} times in {self.headers}"
+        return values[0]
+
+    def number(self, name: str) -> int:
+        """The decimal value of a header."""
+        value = self.header(name)
+        assert value is not None
+        return int(value)
+
+
+async def read_topic(
+    settings: Settings, topic: str, isolation: Isolation = "read_committed"
+) -> dict[int, list[Record]]:
+    """Everything that lies on a topic now, by partition, in order."""
+    consumer = consumer_of(settings, isolation)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        for tp, first in (await consumer.beginning_offsets(partitions)).items():
+            consumer.seek(tp, first)
+        found: dict[int, list[Record]] = {tp.partition: [] for tp in partitions}
+        async with asyncio.timeout(READ_SECONDS_MAX):
+            while any([await consumer.position(tp) < ends[tp] for tp in partitions]):
+                for tp, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+                    found[tp.partition] += [
+                        _record(record) for record in records if record.offset < ends[tp]
+                    ]
+    finally:
+        await consumer.stop()
+    return found
+
+
+def consumer_of(settings: Settings, isolation: Isolation) -> AIOKafkaConsumer:
+    """A consumer without a group."""
+    return AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        isolation_level=isolation,
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+        fetch_max_wait_ms=20,
+    )
+
+
+def _record(record: Any) -> Record:  # noqa: ANN401 - aiokafka ships no types
+    return Record(
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+        key=record.key,
+        value=record.value,
+        headers=tuple(record.headers),
+    )
+
+
+async def taken_count(settings: Settings) -> int:
+    """How many records of the command topic were taken so far."""
+    async with connected(settings) as connection:
+        return int(await connection.fetchval("SELECT coalesce(sum(records), 0) FROM intake_batch"))
+
+
+async def until_taken(settings: Settings, records: int) -> None:
+    """Wait until at least so many records of the command topic were taken."""
+    async with connected(settings) as connection:
+
+        async def are_taken() -> bool:
+            taken = await connection.fetchval("SELECT coalesce(sum(records), 0) FROM intake_batch")
+            return bool(taken >= records)
+
+        await until(are_taken, f"{records} commands to be taken")
+
+
+async def until_settled(settings: Settings, *, seconds_max: float = 60.0) -> None:
+    """Wait until every command that lies on the topic now is taken, and everything is published.
+
+    Raises:
+        TimeoutError: lag or the unpublished count does not return to 0 (G9).
+    """
+    commands = await read_topic(settings, topics_of(settings).commands)
+    ends = {partition: records[-1].offset + 1 for partition, records in commands.items() if records}
+    async with connected(settings) as connection:
+
+        async def is_settled() -> bool:
+            taken = dict(await connection.fetch("SELECT partition, next_offset FROM lane_in"))
+            if any(taken.get(partition, 0) < end for partition, end in ends.items()):
+                return False
+            unpublished = await connection.fetchval(
+                """
+                SELECT count(*) FROM lane_out JOIN lane_pub USING (partition)
+                WHERE last_seq > published_seq OR dead_letter_offset < coalesce((
+                    SELECT max(command_offset) FROM dead_letter
+                    WHERE dead_letter.partition = lane_out.partition), -1)
+                """
+            )
+            return bool(unpublished == 0)
+
+        await until(is_settled, "lag and unpublished rows to reach 0", seconds_max=seconds_max)

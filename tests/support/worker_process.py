@@ -1,0 +1,90 @@
+"""The program of a worker process under test; the moments at which it may kill or pause itself.
+
+Each moment is one where a crash could lose or repeat something. The process stops itself, so that
+a test meets the moment every time and not by luck.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lifecycle.kafka.producer import LaneProducer
+from lifecycle.postgres import lanes
+from lifecycle.settings import load_settings
+from lifecycle.telemetry import configure_logging
+from lifecycle.worker import service, transaction
+
+
+class _Stop:
+    def __init__(self) -> None:
+        self._signal = signal.Signals[f"SIG{os.environ['TEST_STOP_SIGNAL']}"]
+        self._times_left = int(os.environ["TEST_STOP_AFTER"])
+
+    def here(self) -> None:
+        self._times_left -= 1
+        if self._times_left == 0:
+            os.kill(os.getpid(), self._signal)
+
+
+def _stop_after(
+    stop: _Stop,
+    owner: Any,  # noqa: ANN401 - a class or a module
+    name: str,
+) -> None:
+    original: Callable[..., Awaitable[object]] = getattr(owner, name)
+
+    async def stopping(*arguments: Any, **named: Any) -> object:  # noqa: ANN401
+        result = await original(*arguments, **named)
+        stop.here()
+        return result
+
+    setattr(owner, name, stopping)
+
+
+def _stop_before(stop: _Stop, owner: Any, name: str, if_true: Callable[..., bool]) -> None:  # noqa: ANN401
+    original: Callable[..., Awaitable[object]] = getattr(owner, name)
+
+    async def stopping(*arguments: Any, **named: Any) -> object:  # noqa: ANN401
+        if if_true(*arguments):
+            stop.here()
+        return await original(*arguments, **named)
+
+    setattr(owner, name, stopping)
+
+
+def _prepare(moment: str, stop: _Stop) -> None:
+    match moment:
+        case "before-commit":
+            # Everything is written, nothing is committed: all of it must be done again.
+            _stop_after(stop, transaction, "_store")
+        case "before-hand-over":
+            # Committed, and no publisher has heard of it: only the log knows.
+            _stop_after(stop, service, "commit_batch")
+        case "inside-kafka-transaction":
+            # The broker has the records, but not their commit: they must be sent again.
+            _stop_after(stop, LaneProducer, "_send_batches")
+        case "before-published-note":
+            # Published, and the database does not know: sending them again would repeat them.
+            _stop_before(
+                stop,
+                lanes,
+                "store_published",
+                lambda _pool, _lane, seq, letter: seq > 0 or letter >= 0,
+            )
+        case _:
+            raise ValueError(f"{moment} is no moment")
+
+
+async def _work() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await service.run_worker(load_settings(), stop)
+
+
+if __name__ == "__main__":
+    configure_logging(load_settings())
+    if "TEST_STOP_AT" in os.environ:
+        _prepare(os.environ["TEST_STOP_AT"], _Stop())
+    asyncio.run(_work())
