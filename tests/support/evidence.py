@@ -121,7 +121,19 @@ async def gather_evidence(settings: Settings) -> Evidence:
             events=await read_topic(settings, topics.events),
             events_uncommitted=await read_topic(settings, topics.events, "read_uncommitted"),
             dead_letters=await read_topic(settings, topics.dead_letters),
-            log=[Logged(*row.values(), json.loads(row["payload"])) for row in rows],
+            log=[
+                Logged(
+                    lane=row["lane"],
+                    seq=row["seq"],
+                    event_id=row["id"],
+                    operation_id=row["operation_id"],
+                    key=row["aggregateid"],
+                    caused=row["caused"],
+                    payload=row["payload"],
+                    event=json.loads(row["payload"]),
+                )
+                for row in rows
+            ],
             batches=await connection.fetch("SELECT * FROM intake_batch ORDER BY 1, 2"),
             dead_letter_rows={Place(row[0], row[1]): row[2] for row in letters},
             positions=dict(await connection.fetch("SELECT partition, next_offset FROM lane_in")),
