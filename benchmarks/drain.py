@@ -36,7 +36,8 @@ _WORKER = [str(Path(sys.executable).with_name("lifecycle")), "worker"]
 _ONE_AT_A_TIME = [sys.executable, "-m", "benchmarks.one_at_a_time"]
 _PROCESSES = ("worker", "broker", "database")
 
-console = Console()
+# What is not a terminal would otherwise have 80 columns, which is too few for the table.
+console = Console(width=None if sys.stdout.isatty() else 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ UNREAD_HEADER = "unread"
 
 _VALUE_BYTES_KEPT = 960 * 1024  # Above every LIFECYCLE_MAX_COMMAND_BYTES, so it stays TOO_LARGE.
 _KEY_BYTES_KEPT = 4 * 1024
+_ESCAPED_RECORD_BYTES_MAX = 256 * 1024
 _OFFSET = attrgetter("offset")
 _CHUNK_RECORDS = 512
 # Our own parser takes a microsecond for each, and nothing else runs meanwhile.
@@ -209,12 +210,14 @@ class _TolerantBatch:
         self._headers_left -= count
         if self._headers_left < 0:
             raise ValueError("a batch of more headers than are read")
+        # Visible, harmless in logs and JSON, and never equal to a name that counts. An escape has
+        # four bytes for one, and the dead letter of a long record must not outgrow its topic.
+        escape = "backslashreplace" if length <= _ESCAPED_RECORD_BYTES_MAX else "ignore"
         for _ in range(count):
             name, position = _nullable(plain, position, end)
             content, position = _nullable(plain, position, end)
-            # Visible, harmless in logs and JSON, and never equal to a name that counts.
             text = b"" if name is None else bytes(name)
-            headers.append((text.decode(errors="backslashreplace"), _bytes(content)))
+            headers.append((text.decode(errors=escape), _bytes(content)))
         if position != end:
             raise ValueError("a record that does not end where it says")
         record = DefaultRecord(

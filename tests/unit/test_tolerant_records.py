@@ -165,6 +165,22 @@ def test_a_record_that_no_dead_letter_could_hold_is_cut_and_its_neighbour_is_not
     assert following.value == b"next"
 
 
+def test_a_record_that_is_not_compressed_is_never_cut() -> None:
+    """The dead-letter topic has such records, and the notes in their headers are read back."""
+    value = b"a" * (RECORD_BYTES_MAX + 100_000)
+    headers = [(b"dlq-offset", b"7"), (b"\xff", None)]
+    (found,) = read(evil.batch(evil.record(value, headers=headers), 1))
+    assert found.value == value
+    assert found.headers[0] == ("dlq-offset", b"7")
+
+
+def test_names_that_are_not_utf8_do_not_make_a_long_record_longer() -> None:
+    sent = [(b"n\xff" * 30, b"")] * 10_000
+    (found,) = read(evil.batch(evil.record(b"v", headers=sent), 1))
+    assert found.value == b"v"
+    assert [name for name, _ in found.headers] == ["n" * 30] * 10_000
+
+
 def test_batches_that_grow_too_long_are_fetched_one_at_a_time() -> None:
     bomb = evil.long_record(PLAIN_BYTES_MAX - 100)
     fetched = b"".join(
