@@ -4,7 +4,7 @@ A worker refuses to run on topics that would break a guarantee: other partition 
 to other lanes, producers' timestamps would let a client choose the time of its operations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -175,7 +175,27 @@ async def _differences(admin: AIOKafkaAdminClient, wanted: Sequence[TopicPlan]) 
             for name in sorted(plan.checked)
             if not _serves(name, configs[plan.name].get(name), plan.configs[name])
         )
+    problems.extend(_dead_letters_too_small(configs, wanted))
     return problems
+
+
+def _dead_letters_too_small(
+    configs: Mapping[str, Mapping[str, str]], wanted: Sequence[TopicPlan]
+) -> list[str]:
+    """Whether a command that its topic takes may be too long for the dead-letter topic.
+
+    Such a command would stop its lane: it can be neither decided nor put aside.
+    """
+    commands, dead_letters = wanted[0].name, wanted[-1].name
+    if not {commands, dead_letters} <= configs.keys():
+        return []
+    taken = int(configs[commands]["max.message.bytes"])
+    fits = int(configs[dead_letters]["max.message.bytes"])
+    needed = taken + _DEAD_LETTER_EXTRA_BYTES
+    if fits >= needed:
+        return []
+    problem = f"{dead_letters} has max.message.bytes={fits}, needed is {needed}"
+    return [f"{problem}: {commands} takes records of {taken} bytes"]
 
 
 def _serves(name: str, found: str | None, needed: str) -> bool:

@@ -50,6 +50,14 @@ async def test_dead_letters_that_must_be_smaller_than_commands_are_refused(
         await _refused(ground)
 
 
+async def test_commands_that_may_outgrow_the_dead_letters_are_refused(ground: Settings) -> None:
+    """A command that can be neither decided nor put aside would stop its lane (design.md 5)."""
+    topics = topics_of(ground)
+    await _configure(ground, topics.commands, {"max.message.bytes": "3145728"})
+    with pytest.raises(TopicsError, match=f"{topics.commands} takes records of 3145728 bytes"):
+        await _refused(ground)
+
+
 async def test_a_missing_topic_is_named(ground: Settings) -> None:
     topic = topics_of(ground).events
     await delete_topics(ground, topic)
