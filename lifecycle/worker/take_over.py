@@ -14,6 +14,10 @@ from lifecycle.kafka.topics import Topics
 from lifecycle.postgres import lanes, operations
 from lifecycle.postgres.connection import Pool
 
+# Without the fence (LIFECYCLE_PUBLISH=idempotent) a worker that was paused may append, when it
+# wakes, the batch that it held, behind what its successor published. So far back is looked.
+_LATE_RECORDS_MAX = 20_000
+
 
 class OutOfStepError(Exception):
     """Database and topic tell different stories: a person must look. Nothing was published."""
@@ -39,6 +43,16 @@ async def published_so_far(pool: Pool, tails: TailReader, topics: Topics, lane: 
         lane,
         lambda record: 0 < _number(record, "ce_sequence") <= publication.published_seq,
     )
+    if newest and _highest(newest) < publication.published_seq:
+        oldest_offset = newest[-1].offset - _LATE_RECORDS_MAX
+        newest = await tails.newest_until(
+            topics.events,
+            lane,
+            lambda record: (
+                _number(record, "ce_sequence") == publication.published_seq
+                or record.offset <= oldest_offset
+            ),
+        )
     published_seq = await _checked_seq(pool, tails, topics, lane, publication, newest)
     letters = await tails.newest_until(
         topics.dead_letters,
@@ -88,6 +102,10 @@ async def _checked_seq(  # noqa: PLR0913, PLR0917 - the lane as both sides tell 
             " was restored, roll it forward before workers start."
         )
     return seq
+
+
+def _highest(records: Iterable[RawRecord]) -> int:
+    return max(_numbers(records, "ce_sequence"))
 
 
 def _header(record: RawRecord, name: str) -> bytes | None:
