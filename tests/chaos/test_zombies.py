@@ -12,17 +12,27 @@ from tests.support.worker import Moment, running_worker, worker_process
 
 
 @pytest.mark.parametrize(
-    "moment", ["before-commit", "before-hand-over", "inside-kafka-transaction"]
+    ("moment", "publish"),
+    [
+        ("before-transaction", "transactional"),
+        ("before-commit", "transactional"),
+        ("before-hand-over", "idempotent"),
+        ("inside-kafka-transaction", "transactional"),
+    ],
 )
 async def test_a_worker_that_wakes_after_its_lanes_were_taken_repeats_nothing(
-    new_ground: NewGround, moment: Moment
+    new_ground: NewGround, moment: Moment, publish: str
 ) -> None:
-    """G1, G2, G4, G5, G6: it holds rows, a lane or a Kafka transaction that are no longer its own.
+    """G1, G2, G4, G5, G6: it holds a poll, rows or a Kafka transaction that are no longer its own.
 
     Paused inside a database transaction it holds row locks too: the server ends that session.
+    Without the fence what it still publishes are repeats, with numbers that readers know.
     """
     ground = await new_ground(
-        poll_records_max=20, database_statement_timeout_ms=2_000, database_lock_timeout_ms=1_000
+        publish=publish,
+        poll_records_max=20,
+        database_statement_timeout_ms=2_000,
+        database_lock_timeout_ms=1_000,
     )
     load = bank.day(7, cards=40, commands_of_a_card=12)
     await bank.send(ground, [*bank.PRODUCTS, *load[: len(load) // 2]])

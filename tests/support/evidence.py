@@ -105,9 +105,15 @@ class Evidence:
 
 
 async def gather_evidence(settings: Settings) -> Evidence:
-    """Wait until everything is taken and published, then read it all."""
+    """Wait until everything is taken and published, then read it all.
+
+    Of what was published without the fence, every repeat is dropped as design.md 4 tells readers.
+    """
     await until_settled(settings)
     topics = topics_of(settings)
+    has_fence = settings.publish == "transactional"
+    events = await read_topic(settings, topics.events)
+    dead_letters = await read_topic(settings, topics.dead_letters)
     async with connected(settings) as connection:
         rows = await connection.fetch(
             "SELECT lane, seq, id, operation_id, aggregateid, caused, payload FROM operation"
@@ -118,9 +124,11 @@ async def gather_evidence(settings: Settings) -> Evidence:
             partitions=settings.partitions,
             topic_prefix=settings.topic_prefix,
             commands=await read_topic(settings, topics.commands),
-            events=await read_topic(settings, topics.events),
+            events=events if has_fence else _without_repeats(events, "ce_sequence"),
             events_uncommitted=await read_topic(settings, topics.events, "read_uncommitted"),
-            dead_letters=await read_topic(settings, topics.dead_letters),
+            dead_letters=dead_letters
+            if has_fence
+            else _without_repeats(dead_letters, "dlq-offset"),
             log=[
                 Logged(
                     lane=row["lane"],
@@ -141,3 +149,16 @@ async def gather_evidence(settings: Settings) -> Evidence:
             consumers=await connection.fetch("SELECT * FROM consumer"),
             products=await connection.fetch("SELECT * FROM card_product"),
         )
+
+
+def _without_repeats(records: dict[int, list[Record]], header: str) -> dict[int, list[Record]]:
+    """Drop what is not above the last seen."""
+    kept: dict[int, list[Record]] = {}
+    for partition, found in records.items():
+        kept[partition] = []
+        last = -1
+        for record in found:
+            if record.number(header) > last:
+                last = record.number(header)
+                kept[partition].append(record)
+    return kept

@@ -16,7 +16,11 @@ from lifecycle.settings import ENVIRONMENT_PREFIX, Settings
 from lifecycle.worker.service import run_worker
 
 Moment = Literal[
-    "before-commit", "before-hand-over", "inside-kafka-transaction", "before-published-note"
+    "before-transaction",
+    "before-commit",
+    "before-hand-over",
+    "inside-kafka-transaction",
+    "before-published-note",
 ]
 """Where a worker process may be told to stop; `worker_process.py` says what each one means."""
 

@@ -56,6 +56,9 @@ def _stop_before(stop: _Stop, owner: Any, name: str, if_true: Callable[..., bool
 
 def _prepare(moment: str, stop: _Stop) -> None:
     match moment:
+        case "before-transaction":
+            # A poll in hand, which by the time of its transaction may be someone else's.
+            _stop_before(stop, service, "commit_batch", lambda *_: True)
         case "before-commit":
             # Everything is written, nothing is committed: all of it must be done again.
             _stop_after(stop, transaction, "_store")
