@@ -11,7 +11,7 @@ def worker() -> None:
     or Ctrl-C, 1 when the database or Kafka was away for longer than `LIFECYCLE_RETRY_MS_MAX` or
     when the two tell different stories, 2 on wrong settings, topics or schema.
 
-    Example: `lifecycle migrate && lifecycle topics create && lifecycle worker`
+    Example: `lifecycle worker`, after `lifecycle migrate` and `lifecycle topics create`
     """
     # Alembic and FastStream: half a second that no other command should wait for.
     from lifecycle.cli.worker_process import run_until_stopped  # noqa: PLC0415

@@ -1,0 +1,135 @@
+"""A world of its own for each module: a database and a topic prefix on the servers of the session.
+
+Everything is done through the installed `lifecycle`, as a process, as a user would.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest_asyncio
+
+from lifecycle.local import Servers
+from lifecycle.postgres.temporary import temporary_database
+from tests.e2e import quick_start
+
+PROGRAM = Path(sys.executable).with_name("lifecycle")
+RUN_SECONDS_MAX = 60.0
+CONNECT_SECONDS_MAX = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    exit_code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The environment that a user of these servers has."""
+
+    environment: dict[str, str]
+    database_url: str
+
+    def on(self, **environment: str) -> "World":
+        """The same, with other settings."""
+        return replace(self, environment={**self.environment, **environment})
+
+    @asynccontextmanager
+    async def started(
+        self, *arguments: str | Path, folder: Path | None = None
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A process that is killed at the end, if it is still there."""
+        process = await asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self.environment,
+            cwd=folder,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def run(self, *arguments: str, given: bytes = b"") -> Ended:
+        """`lifecycle` with these arguments, to its end."""
+        return Ended(
+            *await asyncio.to_thread(
+                quick_start.run, arguments, self.environment, given, RUN_SECONDS_MAX
+            )
+        )
+
+    async def ok(self, *arguments: str, given: bytes = b"") -> str:
+        """As `run`, for what must go well: what it printed."""
+        result = await self.run(*arguments, given=given)
+        assert result.exit_code == 0, result
+        return result.out
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A worker, for as long as it is wanted; then it must stop in order."""
+        async with self.started(PROGRAM, "worker") as process:
+            yield process
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            result = await ended(process)
+            assert result.exit_code == 0, result
+
+
+async def ended(process: asyncio.subprocess.Process, given: bytes | None = None) -> Ended:
+    async with asyncio.timeout(RUN_SECONDS_MAX):
+        out, err = await process.communicate(given)
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def new_world(servers: Servers) -> AsyncIterator[World]:
+    """With a database that is empty and a topic prefix that no one uses."""
+    name = f"e2e-{secrets.token_hex(4)}"
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith("LIFECYCLE_")
+    }
+    async with temporary_database(
+        servers.database_url, name, connect_seconds_max=CONNECT_SECONDS_MAX
+    ) as url:
+        yield World(
+            {
+                **inherited,
+                "PATH": f"{PROGRAM.parent}{os.pathsep}{inherited['PATH']}",
+                "LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
+                "LIFECYCLE_DATABASE_URL": url,
+                "LIFECYCLE_TOPIC_PREFIX": name,
+                "LIFECYCLE_CONSUMER_GROUP": name,
+                "LIFECYCLE_PARTITIONS": "4",
+            },
+            url,
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def world(servers: Servers) -> AsyncIterator[World]:
+    """Migrated, with topics, and a worker that works."""
+    async with new_world(servers) as fresh:
+        await fresh.ok("migrate")
+        await fresh.ok("topics", "create")
+        async with fresh.worker():
+            yield fresh
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def empty_world(servers: Servers) -> AsyncIterator[World]:
+    """Nothing in it yet."""
+    async with new_world(servers) as fresh:
+        yield fresh

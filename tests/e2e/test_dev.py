@@ -1,0 +1,111 @@
+"""`lifecycle dev` on given servers: the sample day, its sums, and nothing left behind."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient
+
+from lifecycle.local import Servers
+from tests.e2e.conftest import PROGRAM, World, ended
+
+READY_SECONDS_MAX = 60.0
+
+
+async def names_on(servers: Servers) -> tuple[set[str], set[str]]:
+    """Every topic and every database."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        topics = set(await admin.list_topics())
+    finally:
+        await admin.close()
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        rows = await connection.fetch("SELECT datname FROM pg_database")
+    finally:
+        await connection.close()
+    return topics, {row[0] for row in rows}
+
+
+async def test_dev_once_ends_with_0_when_the_sums_agree_and_leaves_nothing(
+    servers: Servers, empty_world: World
+) -> None:
+    """G1 and G5 over the sample day, and each outcome as the rule book has it."""
+    before = await names_on(servers)
+    out = await empty_world.ok("dev", "--once")
+    assert out.endswith("The sums agree.\n")
+    assert "IDEMPOTENCY_CONFLICT" in out
+    topics, databases = await names_on(servers)
+    # Kafka forgets a deleted topic a little later than it says so.
+    async with asyncio.timeout(READY_SECONDS_MAX):
+        while not topics <= before[0] | {"__consumer_offsets", "__transaction_state"}:
+            await asyncio.sleep(0.2)
+            topics, databases = await names_on(servers)
+    assert databases == before[1]
+
+
+async def output_until(process: asyncio.subprocess.Process, text: str) -> str:
+    assert process.stdout is not None
+    seen = ""
+    async with asyncio.timeout(READY_SECONDS_MAX):
+        while text not in seen:
+            line = await process.stdout.readline()
+            assert line, seen
+            seen += line.decode()
+    return seen
+
+
+async def test_dev_shows_events_sends_the_day_once_and_stops_on_ctrl_c(
+    empty_world: World, tmp_path: Path
+) -> None:
+    async with empty_world.started(PROGRAM, "dev", folder=tmp_path) as dev:
+        seen = await output_until(dev, "Ctrl-C stops it all")
+        assert "ACTIVE -> SUSPENDED" in seen
+        assert "commands sent" in seen
+        await empty_world.ok(
+            "send",
+            "-",
+            given=b'{"commandId":"mine","command":"SUSPEND","issuerId":"BANK000001",'
+            b'"cardId":"mine"}',
+        )
+        assert "CARD_NOT_FOUND" in await output_until(dev, "BANK000001/mine")
+        dev.send_signal(signal.SIGINT)
+        result = await ended(dev)
+        assert result.exit_code == 0, result
+        assert "Traceback" not in result.err
+    # The addresses are the user's own settings: there is nothing to be kept.
+    assert list(tmp_path.iterdir()) == []
+
+    async with empty_world.started(PROGRAM, "dev", folder=tmp_path) as dev:
+        seen = await output_until(dev, "Ctrl-C stops it all")
+        assert "sent to this database before" in seen
+        assert "commands sent" not in seen
+        dev.send_signal(signal.SIGTERM)
+        assert (await ended(dev)).exit_code == 0
+
+
+async def test_dev_without_a_sample_sends_nothing_nor_does_dev_to_a_database_in_use(
+    empty_world: World, tmp_path: Path
+) -> None:
+    async with empty_world.started(PROGRAM, "dev", "--no-sample", folder=tmp_path) as dev:
+        await output_until(dev, "Ctrl-C stops it all")
+        await empty_world.ok(
+            "send",
+            "-",
+            given=b'{"commandId":"c","command":"SUSPEND","issuerId":"BANK000001","cardId":"x"}',
+        )
+        await output_until(dev, "BANK000001/x")
+        dev.send_signal(signal.SIGINT)
+        assert (await ended(dev)).exit_code == 0
+    async with empty_world.started(PROGRAM, "dev", folder=tmp_path) as dev:
+        seen = await output_until(dev, "Ctrl-C stops it all")
+        assert "holds other operations" in seen
+        dev.send_signal(signal.SIGINT)
+        assert (await ended(dev)).exit_code == 0
+    connection = await asyncpg.connect(empty_world.database_url)
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM operation") == 1
+    finally:
+        await connection.close()

@@ -1,0 +1,75 @@
+"""Every command in README and docs works as it stands there, in the order in which it stands."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.e2e.conftest import World, ended
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["docs/integrate.md", "docs/operate.md", "docs/audit.md", "docs/extend.md", "README.md"]
+
+# These start what the test has started already; other tests run them.
+SERVED = {"make run", "make test", ". .local/env", "lifecycle worker"}
+
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)#]+)\)")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    found = _FENCE.findall((ROOT / page).read_text())
+    return [content for fence, content in found if fence == language]
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_every_command_of_the_page_works(page: str, world: World, tmp_path: Path) -> None:
+    if page == "README.md":
+        # It speaks of the sample day's cards.
+        await world.ok("send", "--records", str(ROOT / "samples/1-products-and-consumers.jsonl"))
+        await world.ok("watch", "--from-beginning", "--issuer", "BANK000002", "--limit", "29")
+        await world.ok("send", "--records", str(ROOT / "samples/2-cards.jsonl"))
+        await world.ok("watch", "--from-beginning", "--card", "card-001", "--limit", "4")
+    script = [
+        line
+        for block in blocks(page, "sh")
+        for line in block.splitlines()
+        if line.strip() not in SERVED
+    ]
+    assert script
+    async with world.started("bash", "-euo", "pipefail", "-s", folder=tmp_path) as shell:
+        result = await ended(shell, "\n".join(script).encode() + b"\n")
+    assert result.exit_code == 0, result
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_every_query_of_the_page_works(page: str, world: World) -> None:
+    connection = await asyncpg.connect(world.database_url)
+    try:
+        for query in blocks(page, "sql"):
+            assert await connection.fetch(query)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_the_page_leads_somewhere(page: str) -> None:
+    links = _LINK.findall((ROOT / page).read_text())
+    missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+    assert not missing
+
+
+async def test_the_make_targets_of_the_readme_exist() -> None:
+    for target in ("run", "test", "clean"):
+        make = await asyncio.create_subprocess_exec(
+            "make",
+            "--dry-run",
+            target,
+            cwd=ROOT,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, error = await asyncio.wait_for(make.communicate(), 20)
+        assert make.returncode == 0, error

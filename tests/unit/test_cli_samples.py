@@ -1,0 +1,147 @@
+"""The sample day: the same for everyone, sent and read back exactly, with everything in it."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle.cli.day import Summary, disagreements, unexpected
+from lifecycle.domain.commands import CommandName
+from lifecycle.kafka.commands import Broken, Parsed, parse
+from lifecycle.kafka.sending import CommandRecord
+from lifecycle.postgres.views import Totals
+from lifecycle.samples import (
+    first_operation,
+    last_operation,
+    read_record_line,
+    record_line,
+    sample_day,
+)
+from tests.unit.wire_records import record as raw_record
+
+PARTITIONS = 12
+
+
+def parsed(record: CommandRecord) -> Parsed | Broken:
+    return parse(raw_record(record.value, key=record.key, headers=record.headers))
+
+
+def test_the_day_is_the_same_on_every_call_but_for_the_ids_of_successors() -> None:
+    assert sample_day(PARTITIONS) == sample_day(PARTITIONS)
+    other = sample_day(5)
+    assert [len(part.records) for part in other] == [
+        len(part.records) for part in sample_day(PARTITIONS)
+    ]
+    assert first_operation() != last_operation()
+
+
+def test_every_record_is_broken_exactly_when_it_should_be() -> None:
+    for part in sample_day(PARTITIONS):
+        for sample in part.records:
+            result = parsed(sample.record)
+            if isinstance(result, Broken):
+                assert sample.expected == f"DEAD_LETTER {result.code}"
+            else:
+                assert not sample.expected.startswith("DEAD_LETTER") or sample.expected.endswith(
+                    "IDEMPOTENCY_CONFLICT"
+                )
+
+
+def test_every_command_and_both_modes_of_cloudevents_are_in_the_day() -> None:
+    records = [sample.record for part in sample_day(PARTITIONS) for sample in part.records]
+    commands = {result.command.command for r in records if isinstance(result := parsed(r), Parsed)}
+    assert commands == set(CommandName)
+    headers = {name for record in records for name, _ in record.headers}
+    assert {"ce_specversion", "traceparent"} <= headers
+    types = {
+        content for record in records for name, content in record.headers if name[:4] == "cont"
+    }
+    assert b"application/cloudevents+json" in types
+
+
+def test_every_record_of_the_day_is_read_back_from_its_line() -> None:
+    for part in sample_day(PARTITIONS):
+        for sample in part.records:
+            line = record_line(sample.record, sample.expected)
+            assert line.count(b"\n") == 1
+            assert read_record_line(line) == sample.record
+
+
+@given(
+    key=st.none() | st.text().map(str.encode),
+    value=st.none() | st.binary(),
+    headers=st.lists(st.tuples(st.text(), st.none() | st.text().map(str.encode))),
+)
+def test_any_record_is_read_back_from_its_line(
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]
+) -> None:
+    record = CommandRecord(key=key, value=value, headers=tuple(headers))
+    assert read_record_line(record_line(record, "")) == record
+
+
+def totals(**changes: int) -> Totals:
+    counts = {
+        "records": 10,
+        "operations": 6,
+        "duplicates": 1,
+        "ignored": 1,
+        "dead_letters": 2,
+        "logged": 7,
+        "logged_of_commands": 6,
+        "dead_letters_stored": 2,
+    }
+    return Totals(**{**counts, **changes}, by_status={}, by_error_code={}, dead_letters_by_code={})
+
+
+def test_sums_that_agree_leave_nothing_to_say() -> None:
+    assert disagreements(Summary(totals=totals(), events_read=7, dead_letters_read=2), 10) == []
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        Summary(totals=totals(records=9), events_read=7, dead_letters_read=2),
+        Summary(totals=totals(operations=5), events_read=7, dead_letters_read=2),
+        Summary(totals=totals(duplicates=2), events_read=7, dead_letters_read=2),
+        Summary(totals=totals(logged_of_commands=7), events_read=7, dead_letters_read=2),
+        Summary(totals=totals(dead_letters_stored=1), events_read=7, dead_letters_read=2),
+        Summary(totals=totals(), events_read=8, dead_letters_read=2),
+        Summary(totals=totals(), events_read=7, dead_letters_read=1),
+    ],
+)
+def test_each_sum_that_does_not_agree_is_told(summary: Summary) -> None:
+    assert disagreements(summary, 10)
+
+
+def test_an_outcome_other_than_the_samples_expect_is_told() -> None:
+    day = sample_day(PARTITIONS)
+    expected = Counter(sample.expected for part in day for sample in part.records)
+
+    def of(kind: str) -> dict[str, int]:
+        return {
+            outcome.split()[1]: count
+            for outcome, count in expected.items()
+            if outcome.startswith(kind)
+        }
+
+    right = Totals(
+        records=0,
+        operations=0,
+        duplicates=expected["DUPLICATE"],
+        ignored=expected["IGNORED"],
+        dead_letters=0,
+        logged=0,
+        logged_of_commands=0,
+        dead_letters_stored=0,
+        by_status={},
+        by_error_code=of("FAILED"),
+        dead_letters_by_code=of("DEAD_LETTER"),
+    )
+    assert unexpected(right, day) == []
+    right.by_error_code["CARD_NOT_FOUND"] += 1
+    del right.dead_letters_by_code["NOT_JSON"]
+    assert unexpected(right, day) == [
+        "0 times DEAD_LETTER NOT_JSON, expected 1",
+        "5 times FAILED CARD_NOT_FOUND, expected 4",
+    ]
