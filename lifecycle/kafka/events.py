@@ -117,6 +117,13 @@ def render(recorded: Recorded) -> Event:
     )
 
 
+def state_of(payload: bytes) -> bytes:
+    """The value of the state topic after an event that changed a card (design.md 2)."""
+    event = orjson.loads(payload)
+    assert event["card"] is not None, "only a change of a card is told on the state topic"
+    return orjson.dumps({name: event[name] for name in ("issuerId", "cardId", "version", "card")})
+
+
 def headers_of(  # noqa: PLR0913 -- one argument per header of design.md 4
     *,
     event_id: UUID,

@@ -31,6 +31,7 @@ class Topics:
 
     commands: str
     events: str
+    state: str
     dead_letters: str
 
 
@@ -50,6 +51,7 @@ def topics_of(settings: Settings) -> Topics:
     return Topics(
         commands=f"{prefix}.commands.v1",
         events=f"{prefix}.events.v1",
+        state=f"{prefix}.state.v1",
         dead_letters=f"{prefix}.dead-letters.v1",
     )
 
@@ -75,6 +77,15 @@ def plans(settings: Settings) -> list[TopicPlan]:
             configs={
                 "cleanup.policy": "delete",
                 "retention.ms": str(settings.events_retention_days * _DAY_MS),
+                "max.message.bytes": str(COMMAND_MESSAGE_BYTES_MAX),
+            },
+            checked=frozenset({"cleanup.policy", "max.message.bytes"}),
+        ),
+        TopicPlan(
+            name=topics.state,
+            partitions=settings.partitions,
+            configs={
+                "cleanup.policy": "compact",
                 "max.message.bytes": str(COMMAND_MESSAGE_BYTES_MAX),
             },
             checked=frozenset({"cleanup.policy", "max.message.bytes"}),

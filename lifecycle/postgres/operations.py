@@ -32,6 +32,7 @@ class OutboxRow(NamedTuple):
     event_time_ms: int
     payload: bytes
     traceparent: str | None
+    changes_card: bool
 
 
 class OperationRow(NamedTuple):
@@ -83,14 +84,14 @@ async def copy_operations(connection: asyncpg.Connection, rows: Sequence[Operati
         columns=[
             *("lane", "seq", "id", "aggregateid", "type", "event_time_ms", "payload"),
             *("traceparent", "aggregatetype", "issuer_id", "operation_id", "caused"),
-            *("content_hash", "status", "start_time", "expires_at"),
+            *("content_hash", "status", "start_time", "expires_at", "changes_card"),
         ],
         records=[
             (
                 *(event.lane, event.seq, event.event_id, event.key, event.event_type),
                 *(event.event_time_ms, event.payload, event.traceparent, row.aggregate_type),
                 *(row.issuer_id, row.operation_id, row.caused, row.content_hash, row.status),
-                *(row.start_time, row.expires_at),
+                *(row.start_time, row.expires_at, event.changes_card),
             )
             for row in rows
             if (event := row.event)
@@ -196,7 +197,8 @@ async def load_outbox(
 ) -> list[OutboxRow]:
     """The next committed rows of a lane, in order."""
     rows = await pool.fetch(
-        "SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent FROM operation"
+        "SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent, changes_card"
+        " FROM operation"
         " WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         lane,
         after_seq,
@@ -212,6 +214,7 @@ async def load_outbox(
             event_time_ms=row[4],
             payload=row[5],
             traceparent=row[6],
+            changes_card=row[7],
         )
         for row in rows
     ]

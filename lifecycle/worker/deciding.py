@@ -322,6 +322,7 @@ class Deciding:
                     event_time_ms=told.start_time_ms,
                     payload=event.payload,
                     traceparent=parsed.traceparent,
+                    changes_card=is_change and subject.kind is SubjectKind.CARD,
                 ),
                 aggregate_type=subject.kind,
                 issuer_id=subject.issuer_id,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from lifecycle.kafka.events import headers_of
+from lifecycle.kafka.events import headers_of, state_of
 from lifecycle.kafka.producer import LaneProducer, OutgoingRecord
 from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import topics_of
@@ -255,6 +255,17 @@ class LanePublisher:
                     traceparent=row.traceparent,
                 ),
             )
+        if self._settings.publish == "transactional":
+            # In the events' own transaction, so that a reader of both never sees one without the
+            # other. Of several changes of a card the last one wins, as in compaction.
+            newest = {row.key: row for row in rows if row.changes_card}
+            for row in newest.values():
+                yield OutgoingRecord(
+                    topic=self._topics.state,
+                    key=row.key.encode(),
+                    value=state_of(row.payload),
+                    headers=[("content-type", b"application/json")],
+                )
         for letter in letters:
             yield OutgoingRecord(
                 topic=self._topics.dead_letters,

@@ -52,6 +52,7 @@ class Evidence:
     events: dict[int, list[Record]]
     events_uncommitted: dict[int, list[Record]]
     dead_letters: dict[int, list[Record]]
+    state: dict[int, list[Record]]
     log: list[Logged]
     batches: list[asyncpg.Record]
     dead_letter_rows: dict[Place, str]
@@ -129,6 +130,8 @@ async def gather_evidence(settings: Settings) -> Evidence:
             dead_letters=dead_letters
             if has_fence
             else _without_repeats(dead_letters, "dlq-offset"),
+            # Without the fence there is no state topic (design.md 7).
+            state=await read_topic(settings, topics.state) if has_fence else {},
             log=[
                 Logged(
                     lane=row["lane"],

@@ -38,6 +38,7 @@ def verify_evidence(evidence: Evidence) -> None:
     verify_no_event_appears_twice(evidence)
     verify_dead_letters(evidence)
     verify_stored_state_is_that_of_the_last_event(evidence)
+    verify_state_topic(evidence)
 
 
 # --- G1
@@ -313,6 +314,28 @@ def verify_stored_state_is_that_of_the_last_event(evidence: Evidence) -> None:
     for key, rows in evidence.by_subject.items():
         if any(_view(row.event) is not None for row in rows):
             assert key in stored, f"{key} has events, but is not stored"
+
+
+def verify_state_topic(evidence: Evidence) -> None:
+    """The newest record of each card is the card of its last change, where its events lie."""
+    if not evidence.state:
+        return
+    newest: dict[str, tuple[int, Json]] = {}
+    for partition, records in evidence.state.items():
+        for record in records:
+            assert record.key is not None, "compaction goes by the key"
+            before = newest.get(record.key.decode())
+            told = _event(record)
+            assert before is None or before[1]["version"] < told["version"], record.key
+            newest[record.key.decode()] = (partition, told)
+    for key, rows in evidence.by_subject.items():
+        cards = [row for row in rows if row.event["card"] is not None]
+        if not cards:
+            assert key not in newest, key
+            continue
+        names = ("issuerId", "cardId", "version", "card")
+        last = {name: cards[-1].event[name] for name in names}
+        assert newest[key] == (cards[-1].lane, last), key
 
 
 def _event(record: Record) -> Json:
