@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -13,7 +13,7 @@ from tests.e2e.conftest import PROGRAM, World, ended
 ISSUER = "BANK000001"
 
 
-def lines(*commands: dict[str, object]) -> bytes:
+def lines(*commands: Mapping[str, object]) -> bytes:
     return b"".join(json.dumps(command).encode() + b"\n" for command in commands)
 
 
@@ -81,12 +81,11 @@ async def test_a_command_becomes_an_operation_an_event_and_a_card(world: World) 
     one = await world.ok("operations", "show", ISSUER, "shown", operation_id, "--json")
     assert json.loads(one) == created
 
+    operation_id = suspended["operation"]["operationId"]
     for people in (
         await world.ok("card", "show", ISSUER, "shown"),
         await world.ok("operations", "list", ISSUER, "shown"),
-        await world.ok(
-            "operations", "show", ISSUER, "shown", suspended["operation"]["operationId"]
-        ),
+        await world.ok("operations", "show", ISSUER, "shown", operation_id),
         await world.ok("watch", "--from-beginning", "--card", "shown", "--limit", "2"),
     ):
         assert "CARD_LOST" in people
