@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
+import pytest
 
 from tests.e2e.conftest import PROGRAM, World, ended
 
@@ -278,12 +279,16 @@ async def test_what_is_not_set_up_is_said_with_the_command_that_sets_it_up(
         assert "Traceback" not in result.err
 
 
-async def test_a_worker_ends_with_0_on_sigint(world: World) -> None:
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+async def test_a_worker_ends_with_0_on_sigint_also_while_it_starts(
+    seconds: float, world: World
+) -> None:
     async with world.started(PROGRAM, "worker") as worker:
-        assert worker.stderr is not None
-        await asyncio.sleep(2)  # It may be anywhere in its start or its work.
+        await asyncio.sleep(seconds)  # Wherever it is then, in its start or in its work.
         worker.send_signal(signal.SIGINT)
-        assert (await ended(worker)).exit_code == 0
+        result = await ended(worker)
+    assert result.exit_code == 0, result
+    assert "Traceback" not in result.err
 
 
 async def test_servers_that_are_away_are_named_with_their_setting(world: World) -> None:
