@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from lifecycle.kafka.clients import client_options
 from lifecycle.settings import ENVIRONMENT_PREFIX, Settings, required
 
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.05
 _STUCK_SECONDS = 60.0
 _STOP_SECONDS_MAX = 30.0
 _LOG_CHARACTERS_SHOWN = 4_000

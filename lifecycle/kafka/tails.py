@@ -20,6 +20,8 @@ _WINDOW_GROWTH = 8
 # Short: while a fetch waits for more records, the broker answers nothing else on the connection.
 _FETCH_WAIT_MS = 5
 _POLL_MS = 100
+# Few records are wanted; the default of 1 MiB would be parsed to read one of them.
+_FETCH_BYTES_MAX = 64 * 1024
 
 
 class TailReader:
@@ -35,6 +37,7 @@ class TailReader:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_partition_fetch_bytes=_FETCH_BYTES_MAX,
         )
         # One consumer serves every caller of the process, and it reads one partition at a time.
         self._one_at_a_time = asyncio.Lock()

@@ -11,6 +11,7 @@ from lifecycle.settings import Settings, required
 
 __all__ = ["Connection", "Pool", "is_systemic", "is_transient", "open_pool", "server_limits"]
 
+APPLICATION_NAME = "card-lifecycle"
 POOL_CONNECTIONS_MAX = 6
 
 # SQLSTATE classes and codes after which the same statement may work: connection exceptions,
@@ -61,7 +62,7 @@ def is_systemic(error: BaseException) -> bool:
 def server_limits(settings: Settings) -> dict[str, str]:
     """The limits that the server keeps for each of our sessions."""
     return {
-        "application_name": "card-lifecycle",
+        "application_name": APPLICATION_NAME,
         "statement_timeout": str(settings.database_statement_timeout_ms),
         "lock_timeout": str(settings.database_lock_timeout_ms),
         "idle_in_transaction_session_timeout": str(settings.database_statement_timeout_ms),
@@ -88,3 +89,24 @@ async def open_pool(settings: Settings) -> Pool:
         server_settings=server_limits(settings),
     )
     return pool
+
+
+async def end_stalled_sessions(pool: Pool, settings: Settings) -> int:
+    """End sessions of ours that stopped in the middle of a COPY; how many there were.
+
+    While the server waits there for its client it heeds none of the limits above, so that a worker
+    which is paused at that moment would keep its lanes locked until somebody kills it. No session
+    that works waits for as long as a statement may take.
+    """
+    return int(
+        await pool.fetchval(
+            """
+            SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND usename = current_user
+                AND application_name = $1 AND state = 'active' AND wait_event = 'ClientRead'
+                AND query_start < clock_timestamp() - $2 * interval '1 millisecond'
+            """,
+            APPLICATION_NAME,
+            settings.database_statement_timeout_ms,
+        )
+    )

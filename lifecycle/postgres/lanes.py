@@ -39,10 +39,19 @@ class Advance:
 
 
 async def ensure_lanes(pool: asyncpg.Pool, partition_count: int) -> None:
-    """Give every lane its rows; harmless when they are there."""
+    """Give every lane its rows; harmless when they are there.
+
+    Only missing ones are inserted: ON CONFLICT alone would wait for whoever updates a row.
+    """
     for statement in (
-        "INSERT INTO lane_out (partition) SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING",
-        "INSERT INTO lane_pub (partition) SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING",
+        """
+        INSERT INTO lane_out (partition) SELECT generate_series(0, $1 - 1)
+        EXCEPT SELECT partition FROM lane_out ON CONFLICT DO NOTHING
+        """,
+        """
+        INSERT INTO lane_pub (partition) SELECT generate_series(0, $1 - 1)
+        EXCEPT SELECT partition FROM lane_pub ON CONFLICT DO NOTHING
+        """,
     ):
         await pool.execute(statement, partition_count)
 
@@ -57,7 +66,8 @@ async def load_intake(
     partitions = sorted(first_offsets)
     await pool.execute(
         "INSERT INTO lane_in (partition, next_offset)"
-        " SELECT * FROM unnest($1::integer[], $2::bigint[]) ON CONFLICT DO NOTHING",
+        " SELECT * FROM unnest($1::integer[], $2::bigint[]) AS u(partition, first_offset)"
+        " WHERE partition NOT IN (SELECT partition FROM lane_in) ON CONFLICT DO NOTHING",
         partitions,
         [first_offsets[partition] for partition in partitions],
     )

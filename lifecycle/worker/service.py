@@ -18,7 +18,13 @@ from lifecycle.kafka.intake import CommandIntake
 from lifecycle.kafka.records import DeadLetterCode, RawRecord
 from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import check_topics
-from lifecycle.postgres.connection import CONNECTION_ERRORS, Pool, is_systemic, open_pool
+from lifecycle.postgres.connection import (
+    CONNECTION_ERRORS,
+    Pool,
+    end_stalled_sessions,
+    is_systemic,
+    open_pool,
+)
 from lifecycle.postgres.lanes import ensure_lanes
 from lifecycle.postgres.operations import LANES_CHANNEL
 from lifecycle.postgres.schema import check_schema, ensure_partitions
@@ -93,6 +99,11 @@ class _Worker:
                 ("sweep", self._settings.sweep_interval_ms / 1000, self._lanes.look),
                 ("lag", _LAG_SECONDS, self._follow_for_lag_tools),
                 ("partitions", _PARTITIONS_SECONDS, self._ensure_partitions),
+                (
+                    "stalled",
+                    self._settings.database_statement_timeout_ms / 1000,
+                    self._end_stalled_sessions,
+                ),
             )
         ]
         background.append(asyncio.create_task(self._listen(), name="listen"))
@@ -258,6 +269,10 @@ class _Worker:
 
     async def _ensure_partitions(self) -> None:
         await ensure_partitions(self._pool)
+
+    async def _end_stalled_sessions(self) -> None:
+        if ended := await end_stalled_sessions(self._pool, self._settings):
+            log.warning("stalled_sessions_ended", sessions=ended)
 
     async def _listen(self) -> None:
         """Hear at once of rows that another worker appended to a lane of ours.

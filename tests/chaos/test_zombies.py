@@ -16,6 +16,7 @@ from tests.support.worker import Moment, running_worker, worker_process
     [
         ("before-transaction", "transactional"),
         ("before-commit", "transactional"),
+        ("inside-copy", "transactional"),
         ("before-hand-over", "idempotent"),
         ("inside-kafka-transaction", "transactional"),
     ],

@@ -37,6 +37,7 @@ async def test_dev_once_ends_with_0_when_the_sums_agree_and_leaves_nothing(
     out = await empty_world.ok("dev", "--once")
     assert out.endswith("The sums agree.\n")
     assert "IDEMPOTENCY_CONFLICT" in out
+    assert summary_in_the_readme() <= set(out.splitlines())
     topics, databases = await names_on(servers)
     # Kafka forgets a deleted topic a little later than it says so.
     async with asyncio.timeout(READY_SECONDS_MAX):
@@ -44,6 +45,15 @@ async def test_dev_once_ends_with_0_when_the_sums_agree_and_leaves_nothing(
             await asyncio.sleep(0.2)
             topics, databases = await names_on(servers)
     assert databases == before[1]
+
+
+def summary_in_the_readme() -> set[str]:
+    """The lines of it that the README shows, as they were when it was written."""
+    shown = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = shown[shown.index("commands sent") : shown.index("Try next")]
+    lines = {line for line in shown.splitlines() if line not in ("", "[…]")}
+    assert len(lines) > 10
+    return lines
 
 
 async def output_until(process: asyncio.subprocess.Process, text: str) -> str:

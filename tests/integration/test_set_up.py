@@ -12,6 +12,7 @@ from lifecycle.local import Servers
 from lifecycle.settings import Settings
 from lifecycle.worker.service import run_worker
 from tests.support.ground import connected, delete_topics, own_database, with_database
+from tests.support.waiting import until
 
 _SECONDS_MAX = 30.0
 
@@ -73,9 +74,17 @@ async def test_a_database_without_the_schema_is_refused(ground: Settings, server
 
 
 async def _configure(settings: Settings, topic: str, configs: dict[str, str]) -> None:
+    """Change a topic, and wait until the broker shows the change: it takes effect later."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+
+    async def is_shown() -> bool:
+        described = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        entries = {entry[0]: entry[1] for entry in described[0].resources[0][4]}
+        return configs.items() <= entries.items()
+
     await admin.start()
     try:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+        await until(is_shown, f"{configs} of {topic}", seconds_max=_SECONDS_MAX)
     finally:
         await admin.close()

@@ -18,6 +18,7 @@ from lifecycle.worker.service import run_worker
 Moment = Literal[
     "before-transaction",
     "before-commit",
+    "inside-copy",
     "before-hand-over",
     "inside-kafka-transaction",
     "before-published-note",

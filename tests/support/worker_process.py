@@ -7,8 +7,10 @@ a test meets the moment every time and not by luck.
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
+
+from asyncpg.connection import Connection
 
 from lifecycle.kafka.producer import LaneProducer
 from lifecycle.postgres import lanes
@@ -54,6 +56,19 @@ def _stop_before(stop: _Stop, owner: Any, name: str, if_true: Callable[..., bool
     setattr(owner, name, stopping)
 
 
+def _stop_at_first_row(stop: _Stop) -> None:
+    copy_records = Connection.copy_records_to_table
+
+    def stopping(records: Iterable[object]) -> Iterator[object]:
+        stop.here()
+        yield from records
+
+    async def copying(self: Any, table: str, *, records: Any, **named: Any) -> object:  # noqa: ANN401
+        return await copy_records(self, table, records=stopping(records), **named)
+
+    Connection.copy_records_to_table = copying
+
+
 def _prepare(moment: str, stop: _Stop) -> None:
     match moment:
         case "before-transaction":
@@ -62,6 +77,9 @@ def _prepare(moment: str, stop: _Stop) -> None:
         case "before-commit":
             # Everything is written, nothing is committed: all of it must be done again.
             _stop_after(stop, transaction, "_store")
+        case "inside-copy":
+            # The server waits for the rest of the rows, with every lock of the transaction.
+            _stop_at_first_row(stop)
         case "before-hand-over":
             # Committed, and no publisher has heard of it: only the log knows.
             _stop_after(stop, service, "commit_batch")

@@ -1,6 +1,7 @@
 """The sample day: the same for everyone, sent and read back exactly, with everything in it."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -54,10 +55,9 @@ def test_every_command_and_both_modes_of_cloudevents_are_in_the_day() -> None:
     assert commands == set(CommandName)
     headers = {name for record in records for name, _ in record.headers}
     assert {"ce_specversion", "traceparent"} <= headers
-    types = {
-        content for record in records for name, content in record.headers if name[:4] == "cont"
-    }
-    assert b"application/cloudevents+json" in types
+    assert any(
+        ("content-type", b"application/cloudevents+json") in record.headers for record in records
+    )
 
 
 def test_every_record_of_the_day_is_read_back_from_its_line() -> None:
@@ -125,16 +125,8 @@ def test_an_outcome_other_than_the_samples_expect_is_told() -> None:
             if outcome.startswith(kind)
         }
 
-    right = Totals(
-        records=0,
-        operations=0,
-        duplicates=expected["DUPLICATE"],
-        ignored=expected["IGNORED"],
-        dead_letters=0,
-        logged=0,
-        logged_of_commands=0,
-        dead_letters_stored=0,
-        by_status={},
+    right = replace(
+        totals(duplicates=expected["DUPLICATE"], ignored=expected["IGNORED"]),
         by_error_code=of("FAILED"),
         dead_letters_by_code=of("DEAD_LETTER"),
     )
