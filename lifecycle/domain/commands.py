@@ -35,6 +35,7 @@ class CommandName(StrEnum):
     """The value of the field `command`."""
 
     CREATE = "CREATE"
+    REGISTER = "REGISTER"
     ACTIVATE = "ACTIVATE"
     SUSPEND = "SUSPEND"
     RESUME = "RESUME"
@@ -93,7 +94,10 @@ class CardCommand(Command):
 @_wire
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create(CardCommand):
-    """CREATE: a card issued by this platform. `delete_at` is ISO 8601 UTC."""
+    """CREATE: a card issued by this platform. `delete_at` is ISO 8601 UTC.
+
+    `real_card_id` is the card that a card of a VIRTUAL product stands for (design.md 3).
+    """
 
     consumer_id: str
     card_product_id: str
@@ -102,6 +106,15 @@ class Create(CardCommand):
     second_name: str | None = None
     status_reason: str | None = None
     delete_at: str | None = None
+    real_card_id: str | None = None
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register(Create):
+    """REGISTER: a card that the issuer manages, its number and expiry in `encrypted_data`."""
+
+    encrypted_data: str
 
 
 @_wire
@@ -128,7 +141,7 @@ class Resume(CardCommand):
 @_wire
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replace(CardCommand):
-    """REPLACE. An issued card forbids `new_card_id` and `encrypted_data` (domain.md 3)."""
+    """REPLACE. A registered card needs both fields, an issued one forbids them (domain.md 3)."""
 
     new_card_id: str | None = None
     encrypted_data: str | None = None
@@ -189,6 +202,7 @@ class DefineProduct(Command):
 
 COMMAND_CLASS: dict[CommandName, type[Command]] = {
     CommandName.CREATE: Create,
+    CommandName.REGISTER: Register,
     CommandName.ACTIVATE: Activate,
     CommandName.SUSPEND: Suspend,
     CommandName.RESUME: Resume,

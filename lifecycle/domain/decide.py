@@ -9,17 +9,18 @@ products, which have no machine, are decided in `decide_consumer.py` and `decide
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from lifecycle.domain import months
+from lifecycle.domain.card_fields import moves, refused_by_card, refused_by_credentials
 from lifecycle.domain.cards import Card, State
 from lifecycle.domain.commands import CardCommand, CommandName, Renew, Replace, SetLock
 from lifecycle.domain.decide_consumer import decide_consumer
 from lifecycle.domain.decide_product import decide_product
 from lifecycle.domain.defaults import default_reason_code
-from lifecycle.domain.effects import EFFECTS, Outcome, renewed_month
+from lifecycle.domain.effects import EFFECTS, Outcome
 from lifecycle.domain.errors import ErrorCode
-from lifecycle.domain.fields import Judged, Refusal, judge, refused_by_card
-from lifecycle.domain.guards import GUARDS, Case
+from lifecycle.domain.fields import Judged, Refusal, judge
+from lifecycle.domain.guards import GUARDS, Case, effective_state
 from lifecycle.domain.machine import REFUSAL, REQUIREMENT, TABLE, Branch, Stage, Trigger
+from lifecycle.domain.numbers import number_changes
 from lifecycle.domain.operations import (
     NO_DETAILS,
     Caused,
@@ -36,8 +37,6 @@ __all__ = ["decide_card", "decide_consumer", "decide_product", "effective_state"
 
 _Guard = Callable[[Case], bool]
 
-# A card in one of these states counts as EXPIRED when its expiry month is over (domain.md 8).
-_MAY_EXPIRE = frozenset({State.INACTIVE, State.ACTIVE, State.SUSPENDED})
 _EXISTENCE_CODES = frozenset({ErrorCode.CARD_NOT_FOUND, ErrorCode.CARD_ID_IN_USE})
 
 
@@ -49,6 +48,7 @@ class _Row(NamedTuple):
     existence: tuple[tuple[_Guard, ErrorCode], ...]
     state: tuple[tuple[_Guard, ErrorCode], ...]
     after_fields: tuple[tuple[_Guard, ErrorCode], ...]
+    answer: tuple[tuple[_Guard, ErrorCode], ...]
     effect: Callable[[Case, State], Outcome]
 
 
@@ -66,7 +66,6 @@ class _Rule(NamedTuple):
     name: CommandName
     kind: OperationKind
     accepted_reasons: frozenset[str] | None
-    fields_depend_on_card: bool
 
 
 def _row(branch: Branch) -> _Row:
@@ -83,20 +82,19 @@ def _row(branch: Branch) -> _Row:
         existence=stage(Stage.EXISTENCE),
         state=stage(Stage.STATE),
         after_fields=stage(Stage.AFTER_FIELDS),
+        answer=stage(Stage.ANSWER),
         effect=EFFECTS[branch.effect],
     )
 
 
+_RENEW_V1 = _Rule(CommandName.RENEW, OperationKind.RENEW, ACCEPTED_BY_RENEW_V1)
+
+
 def _rule(trigger: Trigger) -> _Rule:
-    if trigger is Trigger.RENEW_V1:
-        return _Rule(
-            CommandName.RENEW, OperationKind.RENEW, ACCEPTED_BY_RENEW_V1, fields_depend_on_card=True
-        )
+    if trigger in (Trigger.RENEW_V1, Trigger.RENEW_MOVING):
+        return _RENEW_V1
     name = CommandName(trigger.value)
-    depends = name in (CommandName.REPLACE, CommandName.RENEW)
-    return _Rule(
-        name, OperationKind(trigger.value), ACCEPTED.get(name), fields_depend_on_card=depends
-    )
+    return _Rule(name, OperationKind(trigger.value), ACCEPTED.get(name))
 
 
 def _cell(state: State | None, trigger: Trigger) -> _Cell:
@@ -112,33 +110,21 @@ _CELLS: dict[tuple[State | None, Trigger], _Cell] = {
 }
 _RULES: dict[Trigger, _Rule] = {trigger: _rule(trigger) for trigger in Trigger}
 _TRIGGERS: dict[str, Trigger] = {
-    trigger.value: trigger for trigger in Trigger if trigger is not Trigger.RENEW_V1
+    trigger.value: trigger
+    for trigger in Trigger
+    if trigger not in (Trigger.RENEW_V1, Trigger.RENEW_MOVING)
 }
-
-
-def effective_state(card: Card, context: Context) -> State:
-    """The state that decisions go by: EXPIRED as soon as the expiry month is over.
-
-    Events go on showing `card.state` until a timer or a command stores another (domain.md 8).
-    """
-    if (
-        card.exp is not None
-        and card.state in _MAY_EXPIRE
-        and months.is_over(card.exp, context.start_time_ms, context.issuer_time_zone)
-    ):
-        return State.EXPIRED
-    return card.state
+_CREATION = frozenset({Trigger.CREATE, Trigger.REGISTER})
 
 
 def decide_card(card: Card | None, command: CardCommand, context: Context) -> Decision | Ignored:
     """Decide a command about a card; `card` is None when the issuer has no such card.
 
-    For a REPLACE the caller puts a generated id into the context, for an ACTIVATE or RENEW the
-    card's predecessor, if it has one.
+    `Context` says what the caller serves for which command; what is not served counts as absent.
     """
     trigger = _TRIGGERS[command.command]
     if isinstance(command, Renew) and command.new_card_id is not None:
-        trigger = Trigger.RENEW_V1
+        trigger = Trigger.RENEW_MOVING if moves(command) else Trigger.RENEW_V1
     rule = _RULES[trigger]
     cell = _CELLS[None if card is None else effective_state(card, context), trigger]
     if cell.ignored:
@@ -156,7 +142,7 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
             assert cell.refusal is not None, "a cell has rows or an error code"
             refusal = Refusal(cell.refusal)
         else:
-            refusal = _refused_by_card(rule, row, case)
+            refusal = _refused_by_card(row, case)
     if refusal is not None:
         return refused(rule.kind, judged, refusal, card)
 
@@ -172,8 +158,13 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
         details=_details(command, after, caused),
         subject=after,
         caused=caused,
-        registers_consumer=trigger is Trigger.CREATE and context.consumer_state is None,
+        registers_consumer=trigger in _CREATION and context.consumer_state is None,
+        numbers=number_changes(card, after, caused, is_given=_renews_number(command)),
     )
+
+
+def _renews_number(command: CardCommand) -> bool:
+    return isinstance(command, Renew) and command.encrypted_data is not None
 
 
 def _details(command: CardCommand, after: Card, caused: tuple[Caused, ...]) -> Mapping[str, str]:
@@ -183,6 +174,9 @@ def _details(command: CardCommand, after: Card, caused: tuple[Caused, ...]) -> M
             return {"lock": command.lock}
         case Replace():
             return {"newCardId": caused[0].card.card_id}
+        case Renew() if moves(command):
+            successor = caused[0].card
+            return {"newCardId": successor.card_id, "newExp": successor.exp or ""}
         case Renew():
             new_exp = after.pending_exp or after.exp
             return {} if new_exp is None else {"newExp": new_exp}
@@ -234,20 +228,24 @@ def _refused_by_fields(rule: _Rule, case: Case, judged: Judged) -> Refusal | Non
     return None
 
 
-def _refused_by_card(rule: _Rule, row: _Row, case: Case) -> Refusal | None:
+def _refused_by_card(row: _Row, case: Case) -> Refusal | None:
     """Steps (6) to (9), in a cell that is not an error code."""
     # (6) What else the cell asks for; then the fields that this card needs, forbids or outgrows.
     code = _unmet(row.state, case)
     if code is not None:
         return Refusal(code)
-    if rule.fields_depend_on_card:
-        refusal = refused_by_card(case.command, case.existing.card_product_id)
-        if refusal is not None:
-            return refusal
-        if rule.name is CommandName.RENEW and not _outlives(case.existing, case.context):
-            return Refusal(ErrorCode.FIELD_INVALID_VALUE)
-    # (6) CARD_ID_IN_USE of the new card; (7) consumer, then reason matrix; (9) the answer.
+    refusal = refused_by_card(case)
+    if refusal is not None:
+        return refusal
+    # (6) CARD_ID_IN_USE of the new card; (7) consumer, then reason matrix.
     code = _unmet(row.after_fields, case)
+    if code is not None:
+        return Refusal(code)
+    # (8) The number; (9) the answer.
+    refusal = refused_by_credentials(case)
+    if refusal is not None:
+        return refusal
+    code = _unmet(row.answer, case)
     return None if code is None else Refusal(code)
 
 
@@ -257,8 +255,3 @@ def _unmet(requirements: tuple[tuple[_Guard, ErrorCode], ...], case: Case) -> Er
         if not guard(case):
             return code
     return None
-
-
-def _outlives(card: Card, context: Context) -> bool:
-    """Whether a renewal gives a later expiry (domain.md 3.4): not when it is 12/99 already."""
-    return card.exp is None or renewed_month(card, context) > months.month_of_expiry(card.exp)

@@ -25,7 +25,9 @@ _DEFAULT_REASON_CODE_OF_USER: dict[CommandName, str] = {
 }
 
 DEFAULT_STATE = "ACTIVE"
-"""The `state` of a CREATE that names none (domain.md 2.1, "Creation")."""
+"""The `state` of a CREATE or REGISTER that names none (domain.md 2.1, "Creation")."""
+
+_CREATION = frozenset({CommandName.CREATE, CommandName.REGISTER})
 
 
 def default_requestor(name: CommandName, issuer_id: str) -> Requestor:
@@ -33,6 +35,11 @@ def default_requestor(name: CommandName, issuer_id: str) -> Requestor:
     if name in _SYSTEM_COMMANDS:
         return Requestor(type=RequestorType.SYSTEM.value, id=SYSTEM_ID)
     return Requestor(type=RequestorType.ISSUER.value, id=issuer_id)
+
+
+def default_state(name: CommandName) -> str | None:
+    """The `state` that a command means when it names none; None where it has no such field."""
+    return DEFAULT_STATE if name in _CREATION else None
 
 
 def default_reason_code(name: CommandName, requestor_type: str) -> str | None:

@@ -102,6 +102,11 @@ def is_accepted(accepted: frozenset[str] | None, reason_code: str | None) -> boo
     return reason_code is None if accepted is None else reason_code in accepted
 
 
+def replaces_card(reason_code: str | None) -> bool:
+    """Whether a v1 renew under another id leaves the old card REPLACED, not RENEWED."""
+    return reason_code in _REPLACE_REASONS
+
+
 def may_resume(requestor_type: str, reason_code: str | None) -> bool:
     """The USER rule of domain.md 2.3; it looks at the requestor, not at the card."""
     return requestor_type != RequestorType.USER or reason_code in _USER_RESUMES_WITH
