@@ -11,7 +11,7 @@ from lifecycle.domain.commands import Activate, CardCommand, Create, Register, R
 from lifecycle.domain.credentials import VIRTUAL_PAN_DIGITS_MIN, Credentials
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.fields import Refusal
-from lifecycle.domain.guards import Case
+from lifecycle.domain.guards import Case, generated_expiry_is_later
 from lifecycle.domain.operations import Context
 from lifecycle.domain.products import ActivationMethod, Form
 from lifecycle.domain.reasons import replaces_card
@@ -108,7 +108,8 @@ def _renew_outgrown(case: Case, command: Renew) -> Refusal | None:
     if moves(command) and replaces_card(case.reason_code):
         return None
     if card.origin is Origin.ISSUED:
-        return None if outlives(card, case.context) else Refusal(ErrorCode.FIELD_INVALID_VALUE)
+        is_later = generated_expiry_is_later(card, case.context)
+        return None if is_later else Refusal(ErrorCode.FIELD_INVALID_VALUE)
     if command.new_exp is not None and not _is_later(command.new_exp, card.exp):
         return _wrong("newExp")
     auxiliary = command.new_auxiliary_exp
@@ -119,22 +120,6 @@ def _renew_outgrown(case: Case, command: Renew) -> Refusal | None:
 
 def _is_later(exp: str, current: str | None) -> bool:
     return current is None or months.month_of_expiry(exp) > months.month_of_expiry(current)
-
-
-def renewed_month(card: Card, context: Context) -> int:
-    """The month of a renewal's generated expiry (domain.md 8).
-
-    Not later than the current one only when that is the last month there is.
-    """
-    month = months.month_of_time(context.start_time_ms, context.issuer_time_zone)
-    if card.exp is not None:
-        month = max(month, months.month_of_expiry(card.exp))
-    return months.generated_month(month, card.terms.validity_months)
-
-
-def outlives(card: Card, context: Context) -> bool:
-    """Whether a generated expiry is a later one (domain.md 3.4): not when it is 12/99 already."""
-    return card.exp is None or renewed_month(card, context) > months.month_of_expiry(card.exp)
 
 
 def refused_by_credentials(case: Case) -> Refusal | None:

@@ -43,6 +43,10 @@ class CommandName(StrEnum):
     RENEW = "RENEW"
     DELETE = "DELETE"
     LOCK = "LOCK"
+    CARD_PRESENT = "CARD_PRESENT"
+    EXPIRE = "EXPIRE"
+    AUTO_RENEW = "AUTO_RENEW"
+    DELETE_DUE = "DELETE_DUE"
     CONSUMER_REGISTER = "CONSUMER_REGISTER"
     CONSUMER_DEACTIVATE = "CONSUMER_DEACTIVATE"
     CONSUMER_REACTIVATE = "CONSUMER_REACTIVATE"
@@ -176,6 +180,15 @@ class SetLock(CardCommand):
 
 @_wire
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signal(CardCommand):
+    """CARD_PRESENT, from the authorisation system, and the timers EXPIRE, AUTO_RENEW, DELETE_DUE.
+
+    They say no more than what they are about: what they do depends on the card and the time.
+    """
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerCommand(Command):
     """CONSUMER_REGISTER, CONSUMER_DEACTIVATE or CONSUMER_REACTIVATE."""
 
@@ -210,6 +223,10 @@ COMMAND_CLASS: dict[CommandName, type[Command]] = {
     CommandName.RENEW: Renew,
     CommandName.DELETE: Delete,
     CommandName.LOCK: SetLock,
+    CommandName.CARD_PRESENT: Signal,
+    CommandName.EXPIRE: Signal,
+    CommandName.AUTO_RENEW: Signal,
+    CommandName.DELETE_DUE: Signal,
     CommandName.CONSUMER_REGISTER: ConsumerCommand,
     CommandName.CONSUMER_DEACTIVATE: ConsumerCommand,
     CommandName.CONSUMER_REACTIVATE: ConsumerCommand,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lifecycle.domain.card_fields import moves, refused_by_card, refused_by_credentials
 from lifecycle.domain.cards import Card, State
-from lifecycle.domain.commands import CardCommand, CommandName, Renew, Replace, SetLock
+from lifecycle.domain.commands import CardCommand, CommandName, Renew, SetLock
 from lifecycle.domain.decide_consumer import decide_consumer
 from lifecycle.domain.decide_product import decide_product
 from lifecycle.domain.defaults import default_reason_code
@@ -45,6 +45,7 @@ class _Row(NamedTuple):
 
     dest: State
     choices: tuple[tuple[_Guard, bool], ...]
+    applies: tuple[_Guard, ...]
     existence: tuple[tuple[_Guard, ErrorCode], ...]
     state: tuple[tuple[_Guard, ErrorCode], ...]
     after_fields: tuple[tuple[_Guard, ErrorCode], ...]
@@ -71,14 +72,18 @@ class _Rule(NamedTuple):
 def _row(branch: Branch) -> _Row:
     def stage(wanted: Stage) -> tuple[tuple[_Guard, ErrorCode], ...]:
         return tuple(
-            (GUARDS[name], REQUIREMENT[name].code)
+            (GUARDS[name], code)
             for name in branch.requirements
             if REQUIREMENT[name].stage is wanted
+            and isinstance(code := REQUIREMENT[name].code, ErrorCode)
         )
 
     return _Row(
         dest=branch.dest,
         choices=tuple((GUARDS[name], value) for name, value in branch.choices),
+        applies=tuple(
+            GUARDS[name] for name in branch.requirements if REQUIREMENT[name].stage is Stage.APPLIES
+        ),
         existence=stage(Stage.EXISTENCE),
         state=stage(Stage.STATE),
         after_fields=stage(Stage.AFTER_FIELDS),
@@ -87,6 +92,12 @@ def _row(branch: Branch) -> _Row:
     )
 
 
+# domain.md 8, "Operations and events".
+_SHOWN_AS = {
+    Trigger.CARD_PRESENT: OperationKind.ACTIVATE,
+    Trigger.AUTO_RENEW: OperationKind.RENEW,
+    Trigger.DELETE_DUE: OperationKind.DELETE,
+}
 _RENEW_V1 = _Rule(CommandName.RENEW, OperationKind.RENEW, ACCEPTED_BY_RENEW_V1)
 
 
@@ -94,7 +105,8 @@ def _rule(trigger: Trigger) -> _Rule:
     if trigger in (Trigger.RENEW_V1, Trigger.RENEW_MOVING):
         return _RENEW_V1
     name = CommandName(trigger.value)
-    return _Rule(name, OperationKind(trigger.value), ACCEPTED.get(name))
+    kind = _SHOWN_AS.get(trigger) or OperationKind(trigger.value)
+    return _Rule(name, kind, ACCEPTED.get(name))
 
 
 def _cell(state: State | None, trigger: Trigger) -> _Cell:
@@ -126,7 +138,7 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
     if isinstance(command, Renew) and command.new_card_id is not None:
         trigger = Trigger.RENEW_MOVING if moves(command) else Trigger.RENEW_V1
     rule = _RULES[trigger]
-    cell = _CELLS[None if card is None else effective_state(card, context), trigger]
+    cell = _CELLS[_state_for(trigger, card, context), trigger]
     if cell.ignored:
         return Ignored.IGNORED
 
@@ -136,6 +148,8 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
         reason_code = default_reason_code(rule.name, judged.requestor.type)
     case = Case(card, command, reason_code, context)
     row = _fitting_row(cell, case)
+    if row is not None and not all(guard(case) for guard in row.applies):
+        return Ignored.IGNORED
     refusal = _refused_by_command(rule, cell, row, case, judged)
     if refusal is None:
         if row is None:
@@ -155,7 +169,7 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
         reason_code=reason_code,
         reason=judged.reason,
         correlation_id=judged.correlation_id,
-        details=_details(command, after, caused),
+        details=_details(rule.kind, command, after, caused),
         subject=after,
         caused=caused,
         registers_consumer=trigger in _CREATION and context.consumer_state is None,
@@ -163,21 +177,31 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
     )
 
 
+def _state_for(trigger: Trigger, card: Card | None, context: Context) -> State | None:
+    """The state that the decision goes by; EXPIRE alone looks at the stored one (domain.md 8)."""
+    if card is None:
+        return None
+    return card.state if trigger is Trigger.EXPIRE else effective_state(card, context)
+
+
 def _renews_number(command: CardCommand) -> bool:
     return isinstance(command, Renew) and command.encrypted_data is not None
 
 
-def _details(command: CardCommand, after: Card, caused: tuple[Caused, ...]) -> Mapping[str, str]:
+def _details(
+    kind: OperationKind, command: CardCommand, after: Card, caused: tuple[Caused, ...]
+) -> Mapping[str, str]:
     """What the operation tells of its kind beside the card (domain.md 5, `details`)."""
-    match command:
-        case SetLock():
+    match kind:
+        case OperationKind.LOCK:
+            assert isinstance(command, SetLock)
             return {"lock": command.lock}
-        case Replace():
+        case OperationKind.REPLACE:
             return {"newCardId": caused[0].card.card_id}
-        case Renew() if moves(command):
+        case OperationKind.RENEW if isinstance(command, Renew) and moves(command):
             successor = caused[0].card
             return {"newCardId": successor.card_id, "newExp": successor.exp or ""}
-        case Renew():
+        case OperationKind.RENEW:
             new_exp = after.pending_exp or after.exp
             return {} if new_exp is None else {"newExp": new_exp}
         case _:

@@ -10,16 +10,15 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from lifecycle.domain import months
-from lifecycle.domain.card_fields import renewed_month
 from lifecycle.domain.cards import TERMINAL, Card, Lock, OngoingOperation, Origin, State
 from lifecycle.domain.commands import Create, Renew, Replace, SetLock
 from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.fields import time_ms_of
-from lifecycle.domain.guards import Case
+from lifecycle.domain.guards import Case, renewed_month
 from lifecycle.domain.operations import Caused, Context, OperationKind
 from lifecycle.domain.products import Form
-from lifecycle.domain.reasons import LOCK_REASON, STRENGTH
+from lifecycle.domain.reasons import LOCK_REASON, STRENGTH, Reason
 
 _NOTHING: frozenset[str] = frozenset()
 _NO_LOCKS: frozenset[Lock] = frozenset()
@@ -382,6 +381,17 @@ def delete(case: Case, dest: State) -> Outcome:
     return Outcome(_ended(case.existing, dest, case.reason_code))
 
 
+def delete_when_due(case: Case, dest: State) -> Outcome:
+    """`deleteAt` has come: a reason for the card, none for the operation (domain.md 8)."""
+    return Outcome(_ended(case.existing, dest, Reason.CLOSED_CARD))
+
+
+def expire(case: Case, dest: State) -> Outcome:
+    """Locks, renewal and the reason of a suspension stay (domain.md 8)."""
+    card = case.existing
+    return Outcome(_alive(card, dest, _expiries_of(card)))
+
+
 EFFECTS: dict[str, Callable[[Case, State], Outcome]] = {
     effect.__name__: effect
     for effect in (
@@ -397,5 +407,7 @@ EFFECTS: dict[str, Callable[[Case, State], Outcome]] = {
         replace_card,
         renew_moving,
         delete,
+        delete_when_due,
+        expire,
     )
 }

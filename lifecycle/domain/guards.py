@@ -164,6 +164,81 @@ def real_card_has_room(case: Case) -> bool:
     )
 
 
+def first_use_activates(case: Case) -> bool:
+    """A card-present transaction with new plastic, where the product allows it (domain.md 2.1).
+
+    As any activation it needs an ACTIVE consumer: without one the signal does not apply.
+    """
+    terms = case.existing.terms
+    is_implicit = terms.form is Form.PHYSICAL and terms.implicit_activation
+    return is_implicit and consumer_is_active(case)
+
+
+def new_plastic_is_used(case: Case) -> bool:
+    """A card-present transaction while a renewed plastic waits for its activation."""
+    return renewal_is_pending(case) and first_use_activates(case)
+
+
+def expiry_month_is_over(case: Case) -> bool:
+    """Judged by date, whatever the timer's id says (domain.md 8)."""
+    exp = case.existing.exp
+    time_ms, time_zone = case.context.start_time_ms, case.context.issuer_time_zone
+    return exp is not None and months.is_over(exp, time_ms, time_zone)
+
+
+def automatic_renewal_is_due(case: Case) -> bool:
+    """The product's window is open and nothing was renewed yet (domain.md 2.1, 8).
+
+    An expiry that cannot grow any more is left alone.
+    """
+    card, context = case.existing, case.context
+    opens_ms = renewal_window_opens_ms(card, context.issuer_time_zone)
+    return (
+        opens_ms is not None
+        and context.start_time_ms >= opens_ms
+        and generated_expiry_is_later(card, context)
+    )
+
+
+def renewal_window_opens_ms(card: Card, issuer_time_zone: str) -> int | None:
+    """When an AUTO_RENEW of the card applies from; None when none ever does, as it is now.
+
+    It applies to the end of the expiry month, when the card is no longer ACTIVE.
+    """
+    terms = card.terms
+    if (
+        card.state is not State.ACTIVE
+        or card.origin is not Origin.ISSUED
+        or card.ongoing_operation is OngoingOperation.RENEWAL
+        or card.exp is None
+        or not terms.auto_renew
+    ):
+        return None
+    return months.month_end_ms(card.exp, issuer_time_zone, days_before=terms.auto_renew_days)
+
+
+def deletion_is_due(case: Case) -> bool:
+    """`deleteAt` has come (domain.md 2.1)."""
+    delete_at_ms = case.existing.delete_at_ms
+    return delete_at_ms is not None and case.context.start_time_ms >= delete_at_ms
+
+
+def renewed_month(card: Card, context: Context) -> int:
+    """The month of a renewal's generated expiry (domain.md 8).
+
+    Not later than the current one only when that is the last month there is.
+    """
+    month = months.month_of_time(context.start_time_ms, context.issuer_time_zone)
+    if card.exp is not None:
+        month = max(month, months.month_of_expiry(card.exp))
+    return months.generated_month(month, card.terms.validity_months)
+
+
+def generated_expiry_is_later(card: Card, context: Context) -> bool:
+    """Whether a generated expiry is a later one (domain.md 3.4): not when it is 12/99 already."""
+    return card.exp is None or renewed_month(card, context) > months.month_of_expiry(card.exp)
+
+
 def reason_is_stronger(case: Case) -> bool:
     """Strictly stronger than the reason that the card is suspended for (domain.md 2.2)."""
     return reasons.is_stronger(case.existing, case.reason_code)
@@ -218,6 +293,11 @@ GUARDS: dict[str, Callable[[Case], bool]] = {
         product_may_have_a_real_card,
         real_card_is_active,
         real_card_has_room,
+        first_use_activates,
+        new_plastic_is_used,
+        expiry_month_is_over,
+        automatic_renewal_is_due,
+        deletion_is_due,
         reason_is_stronger,
         card_can_be_resumed,
         reason_resumes,

@@ -34,11 +34,29 @@ class Trigger(StrEnum):
     RENEW_MOVING = "RENEW_MOVING"
     DELETE = "DELETE"
     LOCK = "LOCK"
+    CARD_PRESENT = "CARD_PRESENT"
+    EXPIRE = "EXPIRE"
+    AUTO_RENEW = "AUTO_RENEW"
+    DELETE_DUE = "DELETE_DUE"
+
+
+# A signal or timer that does not apply is ignored, whatever else is wrong with it (domain.md 8).
+SIGNALS = frozenset(
+    {
+        Trigger.LOCK,
+        Trigger.CARD_PRESENT,
+        Trigger.EXPIRE,
+        Trigger.AUTO_RENEW,
+        Trigger.DELETE_DUE,
+    }
+)
 
 
 class Stage(IntEnum):
     """When a requirement is judged: the numbers of design.md 5, "Which error"."""
 
+    # Before all of them: does a signal or timer apply at all?
+    APPLIES = 0
     EXISTENCE = 3
     STATE = 6
     # What comes after the fields that the card needs or forbids, which are still part of (6).
@@ -48,10 +66,10 @@ class Stage(IntEnum):
 
 
 class Requirement(NamedTuple):
-    """The error code of an operation whose requirement fails, and when it is judged."""
+    """What comes of an operation whose requirement fails, and when it is judged."""
 
     stage: Stage
-    code: ErrorCode
+    code: ErrorCode | Ignored
 
 
 class Branch(NamedTuple):
@@ -68,6 +86,11 @@ class Branch(NamedTuple):
 
 
 REQUIREMENT: dict[str, Requirement] = {
+    "first_use_activates": Requirement(Stage.APPLIES, Ignored.IGNORED),
+    "new_plastic_is_used": Requirement(Stage.APPLIES, Ignored.IGNORED),
+    "expiry_month_is_over": Requirement(Stage.APPLIES, Ignored.IGNORED),
+    "automatic_renewal_is_due": Requirement(Stage.APPLIES, Ignored.IGNORED),
+    "deletion_is_due": Requirement(Stage.APPLIES, Ignored.IGNORED),
     "card_id_is_reusable": Requirement(Stage.EXISTENCE, ErrorCode.CARD_ID_IN_USE),
     "product_is_defined": Requirement(Stage.EXISTENCE, ErrorCode.CARD_PRODUCT_NOT_FOUND),
     "consumer_may_get_a_card": Requirement(Stage.EXISTENCE, ErrorCode.CONSUMER_NOT_ACTIVE),
@@ -259,6 +282,32 @@ def _delete_and_lock() -> list[_Row]:
     ]
 
 
+def _signals_and_timers() -> list[_Row]:
+    plastic = ("card_is_physical",)
+    due = ("automatic_renewal_is_due",)
+    present, renew = Trigger.CARD_PRESENT, Trigger.AUTO_RENEW
+    return [
+        _row(present, _INACTIVE, _ACTIVE, "activate", needs=("first_use_activates",)),
+        _row(present, _ACTIVE, _ACTIVE, "activate", needs=("new_plastic_is_used",)),
+        *(
+            _row(Trigger.EXPIRE, source, _EXPIRED, "expire", needs=("expiry_month_is_over",))
+            for source in (_INACTIVE, _ACTIVE, _SUSPENDED)
+        ),
+        _row(renew, _ACTIVE, _ACTIVE, "start_renewal", given=plastic, needs=due),
+        _row(renew, _ACTIVE, _ACTIVE, "renew_at_once", unless=plastic, needs=due),
+        *(
+            _row(
+                Trigger.DELETE_DUE,
+                source,
+                State.DELETED,
+                "delete_when_due",
+                needs=("deletion_is_due",),
+            )
+            for source in (_INACTIVE, _ACTIVE, _SUSPENDED, _EXPIRED)
+        ),
+    ]
+
+
 MACHINE = Machine(
     model=None,
     states=[NO_CARD, *State],
@@ -273,6 +322,7 @@ MACHINE = Machine(
         *_renew_v1(),
         *_renew_moving(),
         *_delete_and_lock(),
+        *_signals_and_timers(),
     ],
     auto_transitions=False,
 )
@@ -341,11 +391,16 @@ _REFUSAL_ROWS: dict[Trigger, dict[State | None, ErrorCode | Ignored]] = {
     Trigger.RENEW_V1: {_INACTIVE: ErrorCode.NOT_ACTIVATED},
     Trigger.RENEW_MOVING: {_INACTIVE: ErrorCode.NOT_ACTIVATED},
     Trigger.DELETE: {},
-    Trigger.LOCK: dict.fromkeys((None, _INACTIVE, _EXPIRED, *TERMINAL), Ignored.IGNORED),
+    **{
+        signal: dict.fromkeys(
+            (state for state in (None, *State) if (state, signal) not in TABLE), Ignored.IGNORED
+        )
+        for signal in SIGNALS
+    },
 }
 
 # Triggers for which an unknown card or a terminal state is nothing special.
-_RULED_WHOLE = frozenset({Trigger.CREATE, Trigger.REGISTER, Trigger.LOCK})
+_RULED_WHOLE = frozenset({Trigger.CREATE, Trigger.REGISTER, *SIGNALS})
 
 REFUSAL: dict[tuple[State | None, Trigger], ErrorCode | Ignored] = {
     (state, trigger): code

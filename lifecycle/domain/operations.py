@@ -25,6 +25,7 @@ class OperationKind(StrEnum):
     RENEW = "RENEW"
     REPLACE = "REPLACE"
     LOCK = "LOCK"
+    EXPIRE = "EXPIRE"
     RELINK = "RELINK"
     CONSUMER_REGISTER = "CONSUMER_REGISTER"
     CONSUMER_DEACTIVATE = "CONSUMER_DEACTIVATE"
@@ -141,6 +142,6 @@ class Decision(NamedTuple):
 
 
 class Ignored(StrEnum):
-    """A signal that does not apply: nothing is recorded or remembered, only counted."""
+    """A signal or timer that does not apply: nothing is recorded or remembered, only counted."""
 
     IGNORED = "IGNORED"

@@ -46,6 +46,8 @@ ACCEPTED: dict[CommandName, frozenset[str]] = {
     CommandName.RESUME: frozenset({Reason.CARD_FOUND, *_DECISIONS}),
     CommandName.REPLACE: _REPLACE_REASONS,
     CommandName.RENEW: _DECISIONS,
+    # domain.md 8: it carries ISSUER_DECISION, said or not.
+    CommandName.AUTO_RENEW: frozenset({Reason.ISSUER_DECISION}),
     CommandName.DELETE: frozenset(
         {Reason.CLOSED_ACCOUNT, Reason.CLOSED_CARD, *_REPLACE_REASONS, *_DECISIONS}
     ),

@@ -19,7 +19,7 @@ from lifecycle.domain.commands import (
 from lifecycle.domain.consumers import ConsumerState
 from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.decide import decide_card
-from lifecycle.domain.operations import Context, Decision, Status
+from lifecycle.domain.operations import Context, Decision, Ignored, Status
 from lifecycle.domain.products import Form, ProductTerms
 
 START_MS = 1_760_000_000_000  # 2025-10-09T08:53:20Z
@@ -91,6 +91,12 @@ def decided(
     decision = decide_card(card, a_command(name, **fields), context or a_context())
     assert isinstance(decision, Decision)
     return decision
+
+
+def is_ignored(
+    card: Card | None, name: str, context: Context | None = None, /, **fields: Any
+) -> bool:
+    return isinstance(decide_card(card, a_command(name, **fields), context or a_context()), Ignored)
 
 
 def after(card: Card | None, name: str, context: Context | None = None, /, **fields: Any) -> Card:

@@ -16,6 +16,7 @@ from lifecycle.domain.machine import (
     NO_CARD,
     REFUSAL,
     REQUIREMENT,
+    SIGNALS,
     TABLE,
     Branch,
     Trigger,
@@ -109,7 +110,7 @@ def test_nothing_but_a_new_life_leads_out_of_a_terminal_state(
         State.REPLACED: ErrorCode.CARD_REPLACED,
         State.DELETED: ErrorCode.CARD_DELETED,
     }[state]
-    if trigger is Trigger.LOCK:
+    if trigger in SIGNALS:
         expected = Ignored.IGNORED
     if trigger is Trigger.CREATE:
         expected = ErrorCode.CARD_ID_IN_USE

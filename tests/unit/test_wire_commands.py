@@ -167,9 +167,6 @@ BROKEN = {
         Code.FIELD_INVALID_FORMAT, {**SUSPEND, "commandId": "c1\n"}
     ),
     "a command of later": Case(Code.UNKNOWN_COMMAND, {**SUSPEND, "command": "DIGITIZE"}),
-    "a timer that is not built": Case(
-        Code.UNKNOWN_COMMAND, {**SUSPEND, "command": "EXPIRE", "commandId": "EXPIRE:1127:1"}
-    ),
     "a command in lower case": Case(Code.UNKNOWN_COMMAND, {**SUSPEND, "command": "suspend"}),
     "an unknown command without fields": Case(Code.UNKNOWN_COMMAND, {"command": "FLY"}),
     "no key": Case(Code.KEY_MISMATCH, SUSPEND, None),
