@@ -50,6 +50,7 @@ class CommandName(StrEnum):
     CONSUMER_REGISTER = "CONSUMER_REGISTER"
     CONSUMER_DEACTIVATE = "CONSUMER_DEACTIVATE"
     CONSUMER_REACTIVATE = "CONSUMER_REACTIVATE"
+    CONSUMER_DELETE = "CONSUMER_DELETE"
     PRODUCT_DEFINE = "PRODUCT_DEFINE"
 
 
@@ -190,7 +191,7 @@ class Signal(CardCommand):
 @_wire
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerCommand(Command):
-    """CONSUMER_REGISTER, CONSUMER_DEACTIVATE or CONSUMER_REACTIVATE."""
+    """CONSUMER_REGISTER, CONSUMER_DEACTIVATE, CONSUMER_REACTIVATE or CONSUMER_DELETE."""
 
     consumer_id: str
 
@@ -230,6 +231,7 @@ COMMAND_CLASS: dict[CommandName, type[Command]] = {
     CommandName.CONSUMER_REGISTER: ConsumerCommand,
     CommandName.CONSUMER_DEACTIVATE: ConsumerCommand,
     CommandName.CONSUMER_REACTIVATE: ConsumerCommand,
+    CommandName.CONSUMER_DELETE: ConsumerCommand,
     CommandName.PRODUCT_DEFINE: DefineProduct,
 }
 

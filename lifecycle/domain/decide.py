@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from lifecycle.domain.card_fields import moves, refused_by_card, refused_by_credentials
-from lifecycle.domain.cards import Card, State
+from lifecycle.domain.cards import TERMINAL, Card, State
 from lifecycle.domain.commands import CardCommand, CommandName, Renew, SetLock
 from lifecycle.domain.decide_consumer import decide_consumer
 from lifecycle.domain.decide_product import decide_product
@@ -30,7 +30,13 @@ from lifecycle.domain.operations import (
     OperationKind,
     Status,
 )
-from lifecycle.domain.reasons import ACCEPTED, ACCEPTED_BY_RENEW_V1, is_accepted, may_resume
+from lifecycle.domain.reasons import (
+    ACCEPTED,
+    ACCEPTED_BY_RENEW_V1,
+    REAL_CARD_CASCADE_REASON,
+    is_accepted,
+    may_resume,
+)
 from lifecycle.domain.refusals import is_stale, refused
 
 __all__ = ["decide_card", "decide_consumer", "decide_product", "effective_state"]
@@ -173,6 +179,7 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
         subject=after,
         caused=caused,
         registers_consumer=trigger in _CREATION and context.consumer_state is None,
+        cascade_reason=_cascade_reason(card, after),
         numbers=number_changes(card, after, caused, is_given=_renews_number(command)),
     )
 
@@ -182,6 +189,12 @@ def _state_for(trigger: Trigger, card: Card | None, context: Context) -> State |
     if card is None:
         return None
     return card.state if trigger is Trigger.EXPIRE else effective_state(card, context)
+
+
+def _cascade_reason(before: Card | None, after: Card) -> str | None:
+    """The reason with which the virtual cards of a card that has left for good are deleted."""
+    has_left = after.state in TERMINAL and before is not None and before.state not in TERMINAL
+    return REAL_CARD_CASCADE_REASON if has_left else None
 
 
 def _renews_number(command: CardCommand) -> bool:

@@ -25,6 +25,7 @@ _DEFAULT_REASON_CODE: dict[CommandName, str] = {
     CommandName.RENEW: "ISSUER_DECISION",
     CommandName.AUTO_RENEW: "ISSUER_DECISION",
     CommandName.DELETE: "ISSUER_DECISION",
+    CommandName.CONSUMER_DELETE: "ISSUER_DECISION",
 }
 
 # domain.md 8: a user resumes with USER_DECISION by default, everyone else as in the table above.

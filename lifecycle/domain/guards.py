@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lifecycle.domain import months, reasons
-from lifecycle.domain.cards import Card, OngoingOperation, Origin, State, is_reusable
+from lifecycle.domain.cards import TERMINAL, Card, OngoingOperation, Origin, State, is_reusable
 from lifecycle.domain.commands import Activate, CardCommand, Create, Renew, SetLock
 from lifecycle.domain.consumers import ConsumerState
 from lifecycle.domain.operations import Context
@@ -136,6 +136,14 @@ def new_card_id_is_free(case: Case) -> bool:
 def consumer_is_not_deleted(case: Case) -> bool:
     """No new card for a consumer whose cards are all being deleted: it would be left behind."""
     return case.context.consumer_state is not ConsumerState.DELETED
+
+
+def real_card_has_not_left(case: Case) -> bool:
+    """No new virtual card for a card whose virtual cards are all being deleted."""
+    if case.existing.real_card_id is None:
+        return True
+    real_card = case.context.real_card
+    return real_card is not None and real_card.state not in TERMINAL
 
 
 def _real_card_id(case: Case) -> str | None:
@@ -290,6 +298,7 @@ GUARDS: dict[str, Callable[[Case], bool]] = {
         card_id_is_reusable,
         new_card_id_is_free,
         consumer_is_not_deleted,
+        real_card_has_not_left,
         product_may_have_a_real_card,
         real_card_is_active,
         real_card_has_room,

@@ -105,6 +105,7 @@ REQUIREMENT: dict[str, Requirement] = {
     "new_card_id_is_free": Requirement(Stage.AFTER_FIELDS, ErrorCode.CARD_ID_IN_USE),
     "consumer_is_not_deleted": Requirement(Stage.AFTER_FIELDS, ErrorCode.CONSUMER_NOT_ACTIVE),
     "consumer_is_active": Requirement(Stage.AFTER_FIELDS, ErrorCode.CONSUMER_NOT_ACTIVE),
+    "real_card_has_not_left": Requirement(Stage.AFTER_FIELDS, ErrorCode.CARD_NOT_ACTIVE),
     "card_can_be_resumed": Requirement(Stage.AFTER_FIELDS, ErrorCode.REPLACEMENT_REQUIRED),
     "reason_resumes": Requirement(Stage.AFTER_FIELDS, ErrorCode.INVALID_REASON),
     "answer_is_right": Requirement(Stage.ANSWER, ErrorCode.ACTIVATION_FAILED),
@@ -153,7 +154,7 @@ _REGISTER_AGAIN_NEEDS = ("card_id_is_reusable", *_CREATE_NEEDS)
 _ACTIVATE_NEEDS = ("consumer_is_active", "answer_is_right")
 _END_OF_RENEWAL_NEEDS = ("card_can_be_renewed", "a_renewal_waits", *_ACTIVATE_NEEDS)
 _RENEW_NEEDS = ("no_renewal_waits", "card_can_be_renewed")
-_NEW_CARD_NEEDS = ("new_card_id_is_free", "consumer_is_not_deleted")
+_NEW_CARD_NEEDS = ("new_card_id_is_free", "consumer_is_not_deleted", "real_card_has_not_left")
 # Under another id also a lost card may be renewed (domain.md 2.1), unless it has EXPIRED (8).
 _MOVE_NEEDS = ("no_renewal_waits", *_NEW_CARD_NEEDS)
 _MOVE_EXPIRED_NEEDS = (*_RENEW_NEEDS, *_NEW_CARD_NEEDS)

@@ -30,6 +30,7 @@ class OperationKind(StrEnum):
     CONSUMER_REGISTER = "CONSUMER_REGISTER"
     CONSUMER_DEACTIVATE = "CONSUMER_DEACTIVATE"
     CONSUMER_REACTIVATE = "CONSUMER_REACTIVATE"
+    CONSUMER_DELETE = "CONSUMER_DELETE"
     PRODUCT_DEFINE = "PRODUCT_DEFINE"
 
 
@@ -65,8 +66,8 @@ class Context(NamedTuple):
     compared outside in constant time; None when it cannot be told.
 
     `predecessor`: the card that this one replaces. `new_card`: the holder of `newCardId`.
-    `real_card`: the holder of `realCardId`; `real_card_virtual_cards` counts the virtual cards of
-    it that are not terminal.
+    `real_card`: the holder of `realCardId`, for a REPLACE or RENEW of the card's own one;
+    `real_card_virtual_cards` counts the virtual cards of it that are not terminal.
     """
 
     start_time_ms: int
@@ -124,6 +125,11 @@ class Decision(NamedTuple):
     `subject` is the Card, Consumer or Product after the operation (the very same object when
     nothing changed, None when there is none). `requestor`, `reason_code`, `reason` and
     `correlation_id` are fit to be published: a value that broke its pattern is not among them.
+
+    `registers_consumer`: the command's consumer is unknown and becomes ACTIVE. `numbers`: what the
+    number vault has to do. `cascade_reason`: the subject has left for good, and each card of the
+    consumer, or virtual card of the card, that is not terminal is to get a DELETE with this
+    reasonCode (domain.md 8; its id is `timers.cascade_id`).
     """
 
     kind: OperationKind
@@ -139,6 +145,7 @@ class Decision(NamedTuple):
     caused: tuple[Caused, ...] = ()
     registers_consumer: bool = False
     numbers: tuple[NumberChange, ...] = ()
+    cascade_reason: str | None = None
 
 
 class Ignored(StrEnum):

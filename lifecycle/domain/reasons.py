@@ -51,8 +51,15 @@ ACCEPTED: dict[CommandName, frozenset[str]] = {
     CommandName.DELETE: frozenset(
         {Reason.CLOSED_ACCOUNT, Reason.CLOSED_CARD, *_REPLACE_REASONS, *_DECISIONS}
     ),
+    CommandName.CONSUMER_DELETE: _DECISIONS,
 }
 ACCEPTED_BY_RENEW_V1: frozenset[str] = _DECISIONS | _REPLACE_REASONS
+
+CONSUMER_CASCADE_REASON = Reason.CLOSED_ACCOUNT
+"""With it a consumer's cards are deleted when the consumer is (domain.md 8)."""
+
+REAL_CARD_CASCADE_REASON = Reason.CLOSED_CARD
+"""With it a card's virtual cards are deleted when the card leaves for good (domain.md 8)."""
 
 # domain.md 2.3, last line.
 _USER_RESUMES_WITH = frozenset({Reason.USER_DECISION, Reason.CARD_FOUND})

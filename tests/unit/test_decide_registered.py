@@ -149,7 +149,8 @@ class TestReplace:
 
     def test_the_new_card_is_registered_with_the_given_number(self) -> None:
         old = a_registered_card(terms=PHYSICAL, real_card_id="real-1", exp="1227")
-        decision = decided(old, "REPLACE", with_credentials(opened=COBADGED), **GIVEN)
+        context = with_credentials(opened=COBADGED, real_card=a_card(card_id="real-1"))
+        decision = decided(old, "REPLACE", context, **GIVEN)
         new = successor(decision)
         assert decision.caused[0].kind == "REGISTER"
         assert (new.card_id, new.origin, new.state) == ("card-2", Origin.REGISTERED, "INACTIVE")
@@ -344,6 +345,31 @@ class TestRealCard:
             assert refused(None, name, full, real_card_id="real-1") == (
                 "VIRTUAL_CARD_LIMIT_REACHED"
             )
+
+    def test_it_takes_its_virtual_cards_with_it(self) -> None:
+        for decision in (
+            decided(a_card(), "DELETE"),
+            decided(a_card(), "REPLACE"),
+            decided(a_registered_card(), "RENEW", with_credentials(), **moving()),
+            decided(a_card(delete_at_ms=0), "DELETE_DUE"),
+        ):
+            assert decision.cascade_reason == "CLOSED_CARD"
+        for decision in (
+            decided(a_card(), "SUSPEND"),
+            decided(None, "CREATE"),
+            decided(a_card(State.DELETED), "DELETE"),
+            decided(
+                a_registered_card(State.DELETED, terms=MANAGED), "REGISTER", with_credentials()
+            ),
+        ):
+            assert decision.cascade_reason is None
+
+    def test_none_of_them_gets_a_successor_after_that(self) -> None:
+        virtual = a_card(real_card_id="real-1")
+        for real in (None, a_card(State.REPLACED, card_id="real-1")):
+            assert refused(virtual, "REPLACE", a_context(real_card=real)) == "CARD_NOT_ACTIVE"
+        held = a_context(real_card=a_card(State.SUSPENDED, card_id="real-1"))
+        assert successor(decided(virtual, "REPLACE", held)).real_card_id == "real-1"
 
 
 class TestNumbersOfOtherCommands:
