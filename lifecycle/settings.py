@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:port/database?sslmode=…"
     )
+    keys_file: Path | None = Field(
+        None,
+        description="JWK Set: what opens encryptedData, encrypts card numbers, and fingerprints"
+        " them; `lifecycle keys generate FILE` makes one",
+    )
     local_dir: Path = Field(
         Path(".local"), description="where `lifecycle dev` keeps the data of its own servers"
     )
@@ -181,7 +186,9 @@ def explain(error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-def required(settings: Settings, field: Literal["kafka_bootstrap_servers", "database_url"]) -> str:
+def required(
+    settings: Settings, field: Literal["kafka_bootstrap_servers", "database_url", "keys_file"]
+) -> str:
     """The value of a setting that this command cannot do without.
 
     Raises:

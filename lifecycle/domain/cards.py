@@ -59,8 +59,11 @@ class Card:
 
     `exp` and `pending_exp` are `MMYY`; `delete_at_ms` is milliseconds since the epoch, UTC.
     `suspensions` holds the reason of every suspension and lock since the card was last ACTIVE: a
-    suspension keeps what the weaker one before it needed to be lifted (domain.md 8). It is the
-    only field that no event shows; it never changes alone.
+    suspension keeps what the weaker one before it needed to be lifted (domain.md 8).
+    `real_card_id` is the card that a virtual card stands for. A card never holds its number:
+    `last4` and `has_auxiliary_pan` tell what the number vault keeps for it.
+
+    No event shows `suspensions` and the auxiliary fields; they never change alone.
     """
 
     issuer_id: str
@@ -84,6 +87,17 @@ class Card:
     successor_card_id: str | None = None
     delete_at_ms: int | None = None
     digital_cards_relinked: bool = False
+    has_auxiliary_pan: bool = False
+    auxiliary_exp: str | None = None
+    pending_auxiliary_exp: str | None = None
+    real_card_id: str | None = None
+
+
+def is_reusable(card: Card) -> bool:
+    """Whether the card's id may begin a new life (domain.md 4)."""
+    return (
+        card.state in TERMINAL and card.origin is Origin.REGISTERED and not card.terms.transactions
+    )
 
 
 def digital_cards(card: Card) -> DigitalCards:

@@ -35,6 +35,7 @@ class CommandName(StrEnum):
     """The value of the field `command`."""
 
     CREATE = "CREATE"
+    REGISTER = "REGISTER"
     ACTIVATE = "ACTIVATE"
     SUSPEND = "SUSPEND"
     RESUME = "RESUME"
@@ -42,9 +43,14 @@ class CommandName(StrEnum):
     RENEW = "RENEW"
     DELETE = "DELETE"
     LOCK = "LOCK"
+    CARD_PRESENT = "CARD_PRESENT"
+    EXPIRE = "EXPIRE"
+    AUTO_RENEW = "AUTO_RENEW"
+    DELETE_DUE = "DELETE_DUE"
     CONSUMER_REGISTER = "CONSUMER_REGISTER"
     CONSUMER_DEACTIVATE = "CONSUMER_DEACTIVATE"
     CONSUMER_REACTIVATE = "CONSUMER_REACTIVATE"
+    CONSUMER_DELETE = "CONSUMER_DELETE"
     PRODUCT_DEFINE = "PRODUCT_DEFINE"
 
 
@@ -93,7 +99,10 @@ class CardCommand(Command):
 @_wire
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create(CardCommand):
-    """CREATE: a card issued by this platform. `delete_at` is ISO 8601 UTC."""
+    """CREATE: a card issued by this platform. `delete_at` is ISO 8601 UTC.
+
+    `real_card_id` is the card that a card of a VIRTUAL product stands for (design.md 3).
+    """
 
     consumer_id: str
     card_product_id: str
@@ -102,6 +111,15 @@ class Create(CardCommand):
     second_name: str | None = None
     status_reason: str | None = None
     delete_at: str | None = None
+    real_card_id: str | None = None
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register(Create):
+    """REGISTER: a card that the issuer manages, its number and expiry in `encrypted_data`."""
+
+    encrypted_data: str
 
 
 @_wire
@@ -128,7 +146,7 @@ class Resume(CardCommand):
 @_wire
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replace(CardCommand):
-    """REPLACE. An issued card forbids `new_card_id` and `encrypted_data` (domain.md 3)."""
+    """REPLACE. A registered card needs both fields, an issued one forbids them (domain.md 3)."""
 
     new_card_id: str | None = None
     encrypted_data: str | None = None
@@ -163,8 +181,17 @@ class SetLock(CardCommand):
 
 @_wire
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signal(CardCommand):
+    """CARD_PRESENT, from the authorisation system, and the timers EXPIRE, AUTO_RENEW, DELETE_DUE.
+
+    They say no more than what they are about: what they do depends on the card and the time.
+    """
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerCommand(Command):
-    """CONSUMER_REGISTER, CONSUMER_DEACTIVATE or CONSUMER_REACTIVATE."""
+    """CONSUMER_REGISTER, CONSUMER_DEACTIVATE, CONSUMER_REACTIVATE or CONSUMER_DELETE."""
 
     consumer_id: str
 
@@ -189,6 +216,7 @@ class DefineProduct(Command):
 
 COMMAND_CLASS: dict[CommandName, type[Command]] = {
     CommandName.CREATE: Create,
+    CommandName.REGISTER: Register,
     CommandName.ACTIVATE: Activate,
     CommandName.SUSPEND: Suspend,
     CommandName.RESUME: Resume,
@@ -196,9 +224,14 @@ COMMAND_CLASS: dict[CommandName, type[Command]] = {
     CommandName.RENEW: Renew,
     CommandName.DELETE: Delete,
     CommandName.LOCK: SetLock,
+    CommandName.CARD_PRESENT: Signal,
+    CommandName.EXPIRE: Signal,
+    CommandName.AUTO_RENEW: Signal,
+    CommandName.DELETE_DUE: Signal,
     CommandName.CONSUMER_REGISTER: ConsumerCommand,
     CommandName.CONSUMER_DEACTIVATE: ConsumerCommand,
     CommandName.CONSUMER_REACTIVATE: ConsumerCommand,
+    CommandName.CONSUMER_DELETE: ConsumerCommand,
     CommandName.PRODUCT_DEFINE: DefineProduct,
 }
 

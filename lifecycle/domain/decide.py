@@ -9,17 +9,18 @@ products, which have no machine, are decided in `decide_consumer.py` and `decide
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from lifecycle.domain import months
-from lifecycle.domain.cards import Card, State
-from lifecycle.domain.commands import CardCommand, CommandName, Renew, Replace, SetLock
+from lifecycle.domain.card_fields import moves, refused_by_card, refused_by_credentials
+from lifecycle.domain.cards import TERMINAL, Card, State
+from lifecycle.domain.commands import CardCommand, CommandName, Renew, SetLock
 from lifecycle.domain.decide_consumer import decide_consumer
 from lifecycle.domain.decide_product import decide_product
 from lifecycle.domain.defaults import default_reason_code
-from lifecycle.domain.effects import EFFECTS, Outcome, renewed_month
+from lifecycle.domain.effects import EFFECTS, Outcome
 from lifecycle.domain.errors import ErrorCode
-from lifecycle.domain.fields import Judged, Refusal, judge, refused_by_card
-from lifecycle.domain.guards import GUARDS, Case
+from lifecycle.domain.fields import Judged, Refusal, judge
+from lifecycle.domain.guards import GUARDS, Case, effective_state
 from lifecycle.domain.machine import REFUSAL, REQUIREMENT, TABLE, Branch, Stage, Trigger
+from lifecycle.domain.numbers import number_changes
 from lifecycle.domain.operations import (
     NO_DETAILS,
     Caused,
@@ -29,15 +30,19 @@ from lifecycle.domain.operations import (
     OperationKind,
     Status,
 )
-from lifecycle.domain.reasons import ACCEPTED, ACCEPTED_BY_RENEW_V1, is_accepted, may_resume
+from lifecycle.domain.reasons import (
+    ACCEPTED,
+    ACCEPTED_BY_RENEW_V1,
+    REAL_CARD_CASCADE_REASON,
+    is_accepted,
+    may_resume,
+)
 from lifecycle.domain.refusals import is_stale, refused
 
 __all__ = ["decide_card", "decide_consumer", "decide_product", "effective_state"]
 
 _Guard = Callable[[Case], bool]
 
-# A card in one of these states counts as EXPIRED when its expiry month is over (domain.md 8).
-_MAY_EXPIRE = frozenset({State.INACTIVE, State.ACTIVE, State.SUSPENDED})
 _EXISTENCE_CODES = frozenset({ErrorCode.CARD_NOT_FOUND, ErrorCode.CARD_ID_IN_USE})
 
 
@@ -46,9 +51,11 @@ class _Row(NamedTuple):
 
     dest: State
     choices: tuple[tuple[_Guard, bool], ...]
+    applies: tuple[_Guard, ...]
     existence: tuple[tuple[_Guard, ErrorCode], ...]
     state: tuple[tuple[_Guard, ErrorCode], ...]
     after_fields: tuple[tuple[_Guard, ErrorCode], ...]
+    answer: tuple[tuple[_Guard, ErrorCode], ...]
     effect: Callable[[Case, State], Outcome]
 
 
@@ -66,37 +73,46 @@ class _Rule(NamedTuple):
     name: CommandName
     kind: OperationKind
     accepted_reasons: frozenset[str] | None
-    fields_depend_on_card: bool
 
 
 def _row(branch: Branch) -> _Row:
     def stage(wanted: Stage) -> tuple[tuple[_Guard, ErrorCode], ...]:
         return tuple(
-            (GUARDS[name], REQUIREMENT[name].code)
+            (GUARDS[name], code)
             for name in branch.requirements
             if REQUIREMENT[name].stage is wanted
+            and isinstance(code := REQUIREMENT[name].code, ErrorCode)
         )
 
     return _Row(
         dest=branch.dest,
         choices=tuple((GUARDS[name], value) for name, value in branch.choices),
+        applies=tuple(
+            GUARDS[name] for name in branch.requirements if REQUIREMENT[name].stage is Stage.APPLIES
+        ),
         existence=stage(Stage.EXISTENCE),
         state=stage(Stage.STATE),
         after_fields=stage(Stage.AFTER_FIELDS),
+        answer=stage(Stage.ANSWER),
         effect=EFFECTS[branch.effect],
     )
 
 
+# domain.md 8, "Operations and events".
+_SHOWN_AS = {
+    Trigger.CARD_PRESENT: OperationKind.ACTIVATE,
+    Trigger.AUTO_RENEW: OperationKind.RENEW,
+    Trigger.DELETE_DUE: OperationKind.DELETE,
+}
+_RENEW_V1 = _Rule(CommandName.RENEW, OperationKind.RENEW, ACCEPTED_BY_RENEW_V1)
+
+
 def _rule(trigger: Trigger) -> _Rule:
-    if trigger is Trigger.RENEW_V1:
-        return _Rule(
-            CommandName.RENEW, OperationKind.RENEW, ACCEPTED_BY_RENEW_V1, fields_depend_on_card=True
-        )
+    if trigger in (Trigger.RENEW_V1, Trigger.RENEW_MOVING):
+        return _RENEW_V1
     name = CommandName(trigger.value)
-    depends = name in (CommandName.REPLACE, CommandName.RENEW)
-    return _Rule(
-        name, OperationKind(trigger.value), ACCEPTED.get(name), fields_depend_on_card=depends
-    )
+    kind = _SHOWN_AS.get(trigger) or OperationKind(trigger.value)
+    return _Rule(name, kind, ACCEPTED.get(name))
 
 
 def _cell(state: State | None, trigger: Trigger) -> _Cell:
@@ -112,35 +128,23 @@ _CELLS: dict[tuple[State | None, Trigger], _Cell] = {
 }
 _RULES: dict[Trigger, _Rule] = {trigger: _rule(trigger) for trigger in Trigger}
 _TRIGGERS: dict[str, Trigger] = {
-    trigger.value: trigger for trigger in Trigger if trigger is not Trigger.RENEW_V1
+    trigger.value: trigger
+    for trigger in Trigger
+    if trigger not in (Trigger.RENEW_V1, Trigger.RENEW_MOVING)
 }
-
-
-def effective_state(card: Card, context: Context) -> State:
-    """The state that decisions go by: EXPIRED as soon as the expiry month is over.
-
-    Events go on showing `card.state` until a timer or a command stores another (domain.md 8).
-    """
-    if (
-        card.exp is not None
-        and card.state in _MAY_EXPIRE
-        and months.is_over(card.exp, context.start_time_ms, context.issuer_time_zone)
-    ):
-        return State.EXPIRED
-    return card.state
+_CREATION = frozenset({Trigger.CREATE, Trigger.REGISTER})
 
 
 def decide_card(card: Card | None, command: CardCommand, context: Context) -> Decision | Ignored:
     """Decide a command about a card; `card` is None when the issuer has no such card.
 
-    For a REPLACE the caller puts a generated id into the context, for an ACTIVATE or RENEW the
-    card's predecessor, if it has one.
+    `Context` says what the caller serves for which command; what is not served counts as absent.
     """
     trigger = _TRIGGERS[command.command]
     if isinstance(command, Renew) and command.new_card_id is not None:
-        trigger = Trigger.RENEW_V1
+        trigger = Trigger.RENEW_MOVING if moves(command) else Trigger.RENEW_V1
     rule = _RULES[trigger]
-    cell = _CELLS[None if card is None else effective_state(card, context), trigger]
+    cell = _CELLS[_state_for(trigger, card, context), trigger]
     if cell.ignored:
         return Ignored.IGNORED
 
@@ -150,13 +154,15 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
         reason_code = default_reason_code(rule.name, judged.requestor.type)
     case = Case(card, command, reason_code, context)
     row = _fitting_row(cell, case)
+    if row is not None and not all(guard(case) for guard in row.applies):
+        return Ignored.IGNORED
     refusal = _refused_by_command(rule, cell, row, case, judged)
     if refusal is None:
         if row is None:
             assert cell.refusal is not None, "a cell has rows or an error code"
             refusal = Refusal(cell.refusal)
         else:
-            refusal = _refused_by_card(rule, row, case)
+            refusal = _refused_by_card(row, case)
     if refusal is not None:
         return refused(rule.kind, judged, refusal, card)
 
@@ -169,21 +175,46 @@ def decide_card(card: Card | None, command: CardCommand, context: Context) -> De
         reason_code=reason_code,
         reason=judged.reason,
         correlation_id=judged.correlation_id,
-        details=_details(command, after, caused),
+        details=_details(rule.kind, command, after, caused),
         subject=after,
         caused=caused,
-        registers_consumer=trigger is Trigger.CREATE and context.consumer_state is None,
+        registers_consumer=trigger in _CREATION and context.consumer_state is None,
+        cascade_reason=_cascade_reason(card, after),
+        numbers=number_changes(card, after, caused, is_given=_renews_number(command)),
     )
 
 
-def _details(command: CardCommand, after: Card, caused: tuple[Caused, ...]) -> Mapping[str, str]:
+def _state_for(trigger: Trigger, card: Card | None, context: Context) -> State | None:
+    """The state that the decision goes by; EXPIRE alone looks at the stored one (domain.md 8)."""
+    if card is None:
+        return None
+    return card.state if trigger is Trigger.EXPIRE else effective_state(card, context)
+
+
+def _cascade_reason(before: Card | None, after: Card) -> str | None:
+    """The reason with which the virtual cards of a card that has left for good are deleted."""
+    has_left = after.state in TERMINAL and before is not None and before.state not in TERMINAL
+    return REAL_CARD_CASCADE_REASON if has_left else None
+
+
+def _renews_number(command: CardCommand) -> bool:
+    return isinstance(command, Renew) and command.encrypted_data is not None
+
+
+def _details(
+    kind: OperationKind, command: CardCommand, after: Card, caused: tuple[Caused, ...]
+) -> Mapping[str, str]:
     """What the operation tells of its kind beside the card (domain.md 5, `details`)."""
-    match command:
-        case SetLock():
+    match kind:
+        case OperationKind.LOCK:
+            assert isinstance(command, SetLock)
             return {"lock": command.lock}
-        case Replace():
+        case OperationKind.REPLACE:
             return {"newCardId": caused[0].card.card_id}
-        case Renew():
+        case OperationKind.RENEW if isinstance(command, Renew) and moves(command):
+            successor = caused[0].card
+            return {"newCardId": successor.card_id, "newExp": successor.exp or ""}
+        case OperationKind.RENEW:
             new_exp = after.pending_exp or after.exp
             return {} if new_exp is None else {"newExp": new_exp}
         case _:
@@ -234,20 +265,24 @@ def _refused_by_fields(rule: _Rule, case: Case, judged: Judged) -> Refusal | Non
     return None
 
 
-def _refused_by_card(rule: _Rule, row: _Row, case: Case) -> Refusal | None:
+def _refused_by_card(row: _Row, case: Case) -> Refusal | None:
     """Steps (6) to (9), in a cell that is not an error code."""
     # (6) What else the cell asks for; then the fields that this card needs, forbids or outgrows.
     code = _unmet(row.state, case)
     if code is not None:
         return Refusal(code)
-    if rule.fields_depend_on_card:
-        refusal = refused_by_card(case.command, case.existing.card_product_id)
-        if refusal is not None:
-            return refusal
-        if rule.name is CommandName.RENEW and not _outlives(case.existing, case.context):
-            return Refusal(ErrorCode.FIELD_INVALID_VALUE)
-    # (6) CARD_ID_IN_USE of the new card; (7) consumer, then reason matrix; (9) the answer.
+    refusal = refused_by_card(case)
+    if refusal is not None:
+        return refusal
+    # (6) CARD_ID_IN_USE of the new card; (7) consumer, then reason matrix.
     code = _unmet(row.after_fields, case)
+    if code is not None:
+        return Refusal(code)
+    # (8) The number; (9) the answer.
+    refusal = refused_by_credentials(case)
+    if refusal is not None:
+        return refusal
+    code = _unmet(row.answer, case)
     return None if code is None else Refusal(code)
 
 
@@ -257,8 +292,3 @@ def _unmet(requirements: tuple[tuple[_Guard, ErrorCode], ...], case: Case) -> Er
         if not guard(case):
             return code
     return None
-
-
-def _outlives(card: Card, context: Context) -> bool:
-    """Whether a renewal gives a later expiry (domain.md 3.4): not when it is 12/99 already."""
-    return card.exp is None or renewed_month(card, context) > months.month_of_expiry(card.exp)

@@ -9,13 +9,23 @@ from lifecycle.domain.commands import CommandName, Requestor, RequestorType
 SYSTEM_ID = "SYSTEM"
 """The `id` of the requestor when the service asks itself (domain.md 5)."""
 
-_SYSTEM_COMMANDS = frozenset({CommandName.LOCK})
+_SYSTEM_COMMANDS = frozenset(
+    {
+        CommandName.LOCK,
+        CommandName.CARD_PRESENT,
+        CommandName.EXPIRE,
+        CommandName.AUTO_RENEW,
+        CommandName.DELETE_DUE,
+    }
+)
 
 _DEFAULT_REASON_CODE: dict[CommandName, str] = {
     CommandName.SUSPEND: "ISSUER_DECISION",
     CommandName.RESUME: "ISSUER_DECISION",
     CommandName.RENEW: "ISSUER_DECISION",
+    CommandName.AUTO_RENEW: "ISSUER_DECISION",
     CommandName.DELETE: "ISSUER_DECISION",
+    CommandName.CONSUMER_DELETE: "ISSUER_DECISION",
 }
 
 # domain.md 8: a user resumes with USER_DECISION by default, everyone else as in the table above.
@@ -25,14 +35,25 @@ _DEFAULT_REASON_CODE_OF_USER: dict[CommandName, str] = {
 }
 
 DEFAULT_STATE = "ACTIVE"
-"""The `state` of a CREATE that names none (domain.md 2.1, "Creation")."""
+"""The `state` of a CREATE or REGISTER that names none (domain.md 2.1, "Creation")."""
+
+_CREATION = frozenset({CommandName.CREATE, CommandName.REGISTER})
 
 
 def default_requestor(name: CommandName, issuer_id: str) -> Requestor:
-    """Who asks when the command does not say: the issuer, for LOCK the system (design.md 3)."""
+    """Who asks when the command does not say (design.md 3).
+
+    The system for LOCK, signals and timers, else the issuer. The DELETE of a cascade names its
+    requestor, the system, itself (domain.md 8).
+    """
     if name in _SYSTEM_COMMANDS:
         return Requestor(type=RequestorType.SYSTEM.value, id=SYSTEM_ID)
     return Requestor(type=RequestorType.ISSUER.value, id=issuer_id)
+
+
+def default_state(name: CommandName) -> str | None:
+    """The `state` that a command means when it names none; None where it has no such field."""
+    return DEFAULT_STATE if name in _CREATION else None
 
 
 def default_reason_code(name: CommandName, requestor_type: str) -> str | None:

@@ -6,16 +6,19 @@ effects (`_in_state`, domain.md 8, "Operations and events").
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from lifecycle.domain import months
 from lifecycle.domain.cards import TERMINAL, Card, Lock, OngoingOperation, Origin, State
-from lifecycle.domain.commands import Create, SetLock
+from lifecycle.domain.commands import Create, Renew, Replace, SetLock
+from lifecycle.domain.credentials import Credentials
+from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.fields import time_ms_of
-from lifecycle.domain.guards import Case
+from lifecycle.domain.guards import Case, renewed_month
 from lifecycle.domain.operations import Caused, Context, OperationKind
 from lifecycle.domain.products import Form
-from lifecycle.domain.reasons import LOCK_REASON, STRENGTH
+from lifecycle.domain.reasons import LOCK_REASON, STRENGTH, Reason
 
 _NOTHING: frozenset[str] = frozenset()
 _NO_LOCKS: frozenset[Lock] = frozenset()
@@ -28,6 +31,15 @@ class Outcome(NamedTuple):
     caused: tuple[Caused, ...] = ()
 
 
+class Expiries(NamedTuple):
+    """When a card ends, and its auxiliary number with it: now, and after a pending renewal."""
+
+    exp: str | None
+    auxiliary_exp: str | None
+    pending_exp: str | None = None
+    pending_auxiliary_exp: str | None = None
+
+
 def _card(  # noqa: PLR0913 - the fields that change in the life of a card
     card: Card,
     *,
@@ -36,12 +48,12 @@ def _card(  # noqa: PLR0913 - the fields that change in the life of a card
     suspensions: frozenset[str],
     locks: frozenset[Lock],
     ongoing_operation: OngoingOperation,
-    exp: str | None,
-    pending_exp: str | None,
+    expiries: Expiries,
     successor_card_id: str | None,
     digital_cards_relinked: bool,
 ) -> Card:
     """`dataclasses.replace` by hand: it takes half the time, and each command pays it."""
+    exp, auxiliary_exp, pending_exp, pending_auxiliary_exp = expiries
     return Card(
         issuer_id=card.issuer_id,
         card_id=card.card_id,
@@ -64,7 +76,15 @@ def _card(  # noqa: PLR0913 - the fields that change in the life of a card
         successor_card_id=successor_card_id,
         delete_at_ms=card.delete_at_ms,
         digital_cards_relinked=digital_cards_relinked,
+        has_auxiliary_pan=card.has_auxiliary_pan,
+        auxiliary_exp=auxiliary_exp,
+        pending_auxiliary_exp=pending_auxiliary_exp,
+        real_card_id=card.real_card_id,
     )
+
+
+def _expiries_of(card: Card) -> Expiries:
+    return Expiries(card.exp, card.auxiliary_exp, card.pending_exp, card.pending_auxiliary_exp)
 
 
 def _held(
@@ -78,14 +98,13 @@ def _held(
         suspensions=suspensions,
         locks=locks,
         ongoing_operation=card.ongoing_operation,
-        exp=card.exp,
-        pending_exp=card.pending_exp,
+        expiries=_expiries_of(card),
         successor_card_id=card.successor_card_id,
         digital_cards_relinked=card.digital_cards_relinked,
     )
 
 
-def _alive(card: Card, state: State, exp: str | None, pending_exp: str | None) -> Card:
+def _alive(card: Card, state: State, expiries: Expiries) -> Card:
     """In a state that is not terminal, with these expiries.
 
     SUSPENDED and EXPIRED keep what the card was suspended for; INACTIVE and ACTIVE have nothing
@@ -93,7 +112,7 @@ def _alive(card: Card, state: State, exp: str | None, pending_exp: str | None) -
     """
     assert state not in TERMINAL
     keeps = state in (State.SUSPENDED, State.EXPIRED)
-    waits = pending_exp is not None
+    waits = expiries.pending_exp is not None
     return _card(
         card,
         state=state,
@@ -101,8 +120,7 @@ def _alive(card: Card, state: State, exp: str | None, pending_exp: str | None) -
         suspensions=card.suspensions if keeps else _NOTHING,
         locks=card.locks if keeps else _NO_LOCKS,
         ongoing_operation=OngoingOperation.RENEWAL if waits else OngoingOperation.NONE,
-        exp=exp,
-        pending_exp=pending_exp,
+        expiries=expiries,
         successor_card_id=card.successor_card_id,
         digital_cards_relinked=card.digital_cards_relinked,
     )
@@ -125,26 +143,9 @@ def _ended(
         suspensions=_NOTHING,
         locks=_NO_LOCKS,
         ongoing_operation=OngoingOperation.NONE,
-        exp=card.exp,
-        pending_exp=None,
+        expiries=Expiries(card.exp, card.auxiliary_exp),
         successor_card_id=successor_card_id or card.successor_card_id,
         digital_cards_relinked=relinked,
-    )
-
-
-def _relinked(card: Card) -> Card:
-    """A REPLACED or RENEWED card whose digital cards now belong to its successor."""
-    return _card(
-        card,
-        state=card.state,
-        state_reason=card.state_reason,
-        suspensions=card.suspensions,
-        locks=card.locks,
-        ongoing_operation=card.ongoing_operation,
-        exp=card.exp,
-        pending_exp=card.pending_exp,
-        successor_card_id=card.successor_card_id,
-        digital_cards_relinked=True,
     )
 
 
@@ -158,22 +159,15 @@ def _with_relink(case: Case, after: Card) -> Outcome:
         old is None
         or after.state is not State.ACTIVE
         or old.card_id != after.predecessor_card_id
+        # The id of the predecessor may have begun a new life meanwhile.
+        or old.successor_card_id != after.card_id
         or old.state not in (State.REPLACED, State.RENEWED)
         or old.digital_cards_relinked
     ):
         return Outcome(after)
-    return Outcome(after, (Caused(kind=OperationKind.RELINK, card=_relinked(old)),))
-
-
-def renewed_month(card: Card, context: Context) -> int:
-    """The month of a renewal's generated expiry (domain.md 8).
-
-    Not later than the current one only when that is the last month there is.
-    """
-    month = months.month_of_time(context.start_time_ms, context.issuer_time_zone)
-    if card.exp is not None:
-        month = max(month, months.month_of_expiry(card.exp))
-    return months.generated_month(month, card.terms.validity_months)
+    return Outcome(
+        after, (Caused(kind=OperationKind.RELINK, card=replace(old, digital_cards_relinked=True)),)
+    )
 
 
 def _first_expiry(context: Context, validity_months: int) -> str:
@@ -182,32 +176,101 @@ def _first_expiry(context: Context, validity_months: int) -> str:
     return months.expiry_of_month(months.generated_month(month, validity_months))
 
 
+def _new_expiries(case: Case) -> Expiries:
+    """What a renewal that keeps the card id leads to: generated, or given by the issuer."""
+    card, command = case.existing, case.command
+    if card.origin is Origin.ISSUED:
+        exp = months.expiry_of_month(renewed_month(card, case.context))
+        return Expiries(exp, card.auxiliary_exp)
+    assert isinstance(command, Renew)
+    given = _given_credentials(case)
+    auxiliary_exp = None if given is None else given.auxiliary_exp
+    return Expiries(
+        command.new_exp, auxiliary_exp or command.new_auxiliary_exp or card.auxiliary_exp
+    )
+
+
+def _given_credentials(case: Case) -> Credentials | None:
+    """The number that the command, or the reply to it, brings; it was judged before."""
+    opened = case.context.opened
+    if getattr(case.command, "encrypted_data", None) is None:
+        return None
+    assert isinstance(opened, Credentials)
+    return opened
+
+
+def _with_given_number(case: Case, card: Card) -> Card:
+    """A v1 renew may bring another number for the same card."""
+    given = _given_credentials(case)
+    if given is None:
+        return card
+    has_auxiliary_pan = card.has_auxiliary_pan or given.auxiliary_pan is not None
+    return replace(card, last4=given.last4, has_auxiliary_pan=has_auxiliary_pan)
+
+
 def issue(case: Case, dest: State) -> Outcome:
-    """CREATE: a card of this platform. Its number comes with REGISTER, so `last4` is None."""
+    """CREATE: a card of this platform, with the number that was drawn for it."""
+    context = case.context
+    assert context.product is not None
+    first = Expiries(_first_expiry(context, context.product.validity_months), None)
+    card = _first_life(case, dest, Origin.ISSUED, first)
+    return Outcome(replace(card, last4=_drawn_last4(context)))
+
+
+def register(case: Case, dest: State) -> Outcome:
+    """REGISTER: a card of the issuer, perhaps the next life of an id (domain.md 4)."""
+    given = _given_credentials(case)
+    assert given is not None
+    card = _first_life(case, dest, Origin.REGISTERED, Expiries(given.exp, given.auxiliary_exp))
+    return Outcome(
+        replace(
+            card,
+            incarnation=_next_incarnation(case.card),
+            last4=given.last4,
+            has_auxiliary_pan=given.auxiliary_pan is not None,
+        )
+    )
+
+
+def _first_life(case: Case, state: State, origin: Origin, expiries: Expiries) -> Card:
     command, context = case.command, case.context
     assert isinstance(command, Create)
     assert context.product is not None
-    return Outcome(
-        Card(
-            issuer_id=command.issuer_id,
-            card_id=command.card_id,
-            state=dest,
-            exp=_first_expiry(context, context.product.validity_months),
-            consumer_id=command.consumer_id,
-            card_product_id=command.card_product_id,
-            origin=Origin.ISSUED,
-            terms=context.product,
-            name=command.name or "",
-            second_name=command.second_name,
-            delete_at_ms=None if command.delete_at is None else time_ms_of(command.delete_at),
-        )
+    return Card(
+        issuer_id=command.issuer_id,
+        card_id=command.card_id,
+        state=state,
+        exp=expiries.exp,
+        auxiliary_exp=expiries.auxiliary_exp,
+        consumer_id=command.consumer_id,
+        card_product_id=command.card_product_id,
+        origin=origin,
+        terms=context.product,
+        name=command.name or "",
+        second_name=command.second_name,
+        delete_at_ms=None if command.delete_at is None else time_ms_of(command.delete_at),
+        real_card_id=command.real_card_id,
     )
+
+
+def _next_incarnation(holder: Card | None) -> int:
+    return 1 if holder is None else holder.incarnation + 1
+
+
+def _drawn_last4(context: Context) -> str | None:
+    drawn = context.generated_last4
+    assert not isinstance(drawn, ErrorCode), "a number that could not be drawn was refused"
+    return drawn
 
 
 def activate(case: Case, dest: State) -> Outcome:
     """For the first time, after a v1 renew, or to end a renewal: its plastic has arrived."""
     card = case.existing
-    return _with_relink(case, _alive(card, dest, card.pending_exp or card.exp, None))
+    expiries = Expiries(card.exp, card.auxiliary_exp)
+    if card.pending_exp is not None:
+        pending_auxiliary_exp = card.pending_auxiliary_exp or card.auxiliary_exp
+        expiries = Expiries(card.pending_exp, pending_auxiliary_exp)
+    return _with_relink(case, _alive(card, dest, expiries))
 
 
 def change_nothing(case: Case, _dest: State) -> Outcome:
@@ -238,38 +301,65 @@ def lock(case: Case, _dest: State) -> Outcome:
 def resume(case: Case, dest: State) -> Outcome:
     """Every suspension and lock is lifted (domain.md 2.1); a pending renewal goes on."""
     card = case.existing
-    return Outcome(_alive(card, dest, card.exp, card.pending_exp))
+    return Outcome(_alive(card, dest, _expiries_of(card)))
 
 
 def renew_at_once(case: Case, dest: State) -> Outcome:
     """The new expiry counts from now."""
-    exp = months.expiry_of_month(renewed_month(case.existing, case.context))
-    return _with_relink(case, _alive(case.existing, dest, exp, None))
+    renewed = _alive(case.existing, dest, _new_expiries(case))
+    return _with_relink(case, _with_given_number(case, renewed))
 
 
 def start_renewal(case: Case, dest: State) -> Outcome:
     """The new expiry waits for the activation of the new plastic."""
-    card = case.existing
-    pending = months.expiry_of_month(renewed_month(card, case.context))
-    return Outcome(_alive(card, dest, card.exp, pending))
+    card, new = case.existing, _new_expiries(case)
+    waiting = Expiries(card.exp, card.auxiliary_exp, new.exp, new.auxiliary_exp)
+    return Outcome(_with_given_number(case, _alive(card, dest, waiting)))
 
 
-def replace(case: Case, dest: State) -> Outcome:
-    """The card is REPLACED, and its successor made in the same step (domain.md 3.2).
+def replace_card(case: Case, dest: State) -> Outcome:
+    """The card is REPLACED, and its successor made in the same step (domain.md 3.2)."""
+    virtual = case.existing.terms.form is Form.VIRTUAL
+    return _succeeded_by(case, dest, State.ACTIVE if virtual else State.INACTIVE)
 
-    A VIRTUAL successor is ACTIVE, so the digital cards are linked to it within this operation;
-    a PHYSICAL one takes them over when it is activated. `deleteAt` was said of the old card only.
+
+def renew_moving(case: Case, dest: State) -> Outcome:
+    """RENEWED, or REPLACED after a loss, by a card in the state that was asked (domain.md 2.1)."""
+    command = case.command
+    assert isinstance(command, Renew)
+    assert command.new_card_state is not None
+    return _succeeded_by(case, dest, State(command.new_card_state))
+
+
+def _succeeded_by(case: Case, dest: State, state: State) -> Outcome:
+    """The card ends and its successor, in `state`, begins.
+
+    An ACTIVE successor has the digital cards at once, within this operation; another one takes
+    them over when it is activated. `deleteAt` was said of the old card only.
     """
     card, context = case.existing, case.context
-    successor_card_id = context.generated_card_id
-    assert successor_card_id is not None, "the caller generates an id for a REPLACE"
-    assert successor_card_id != card.card_id
-    virtual = card.terms.form is Form.VIRTUAL
+    if card.origin is Origin.ISSUED:
+        kind, card_id, holder = OperationKind.CREATE, context.generated_card_id, None
+        first = Expiries(_first_expiry(context, card.terms.validity_months), None)
+        last4, has_auxiliary_pan = _drawn_last4(context), False
+    else:
+        command, given = case.command, context.opened
+        assert isinstance(command, Replace | Renew)
+        assert isinstance(given, Credentials)
+        kind, card_id, holder = OperationKind.REGISTER, command.new_card_id, context.new_card
+        first = Expiries(given.exp, given.auxiliary_exp)
+        last4, has_auxiliary_pan = given.last4, given.auxiliary_pan is not None
+    assert card_id is not None, "the caller generates an id for the REPLACE of an issued card"
+    assert card_id != card.card_id
     successor = Card(
         issuer_id=card.issuer_id,
-        card_id=successor_card_id,
-        state=State.ACTIVE if virtual else State.INACTIVE,
-        exp=_first_expiry(context, card.terms.validity_months),
+        card_id=card_id,
+        incarnation=_next_incarnation(holder),
+        state=state,
+        exp=first.exp,
+        auxiliary_exp=first.auxiliary_exp,
+        last4=last4,
+        has_auxiliary_pan=has_auxiliary_pan,
         consumer_id=card.consumer_id,
         card_product_id=card.card_product_id,
         origin=card.origin,
@@ -277,10 +367,12 @@ def replace(case: Case, dest: State) -> Outcome:
         name=card.name,
         second_name=card.second_name,
         predecessor_card_id=card.card_id,
+        real_card_id=card.real_card_id,
     )
+    relinked = state is State.ACTIVE
     return Outcome(
-        _ended(card, dest, case.reason_code, successor_card_id=successor_card_id, relinked=virtual),
-        (Caused(kind=OperationKind.CREATE, card=successor),),
+        _ended(card, dest, case.reason_code, successor_card_id=card_id, relinked=relinked),
+        (Caused(kind=kind, card=successor),),
     )
 
 
@@ -289,10 +381,22 @@ def delete(case: Case, dest: State) -> Outcome:
     return Outcome(_ended(case.existing, dest, case.reason_code))
 
 
+def delete_when_due(case: Case, dest: State) -> Outcome:
+    """`deleteAt` has come: a reason for the card, none for the operation (domain.md 8)."""
+    return Outcome(_ended(case.existing, dest, Reason.CLOSED_CARD))
+
+
+def expire(case: Case, dest: State) -> Outcome:
+    """Locks, renewal and the reason of a suspension stay (domain.md 8)."""
+    card = case.existing
+    return Outcome(_alive(card, dest, _expiries_of(card)))
+
+
 EFFECTS: dict[str, Callable[[Case, State], Outcome]] = {
     effect.__name__: effect
     for effect in (
         issue,
+        register,
         activate,
         change_nothing,
         suspend,
@@ -300,7 +404,10 @@ EFFECTS: dict[str, Callable[[Case, State], Outcome]] = {
         resume,
         renew_at_once,
         start_renewal,
-        replace,
+        replace_card,
+        renew_moving,
         delete,
+        delete_when_due,
+        expire,
     )
 }

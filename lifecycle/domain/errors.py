@@ -31,6 +31,12 @@ class ErrorCode(StrEnum):
     CARD_RENEWED = "CARD_RENEWED"
     CARD_REPLACED = "CARD_REPLACED"
     CARD_DELETED = "CARD_DELETED"
+    CARD_NOT_ACTIVE = "CARD_NOT_ACTIVE"
+    VIRTUAL_CARD_LIMIT_REACHED = "VIRTUAL_CARD_LIMIT_REACHED"
+    DECRYPTION_FAILED = "DECRYPTION_FAILED"
+    PAN_LUHN_INVALID = "PAN_LUHN_INVALID"
+    PAN_NOT_REUSABLE = "PAN_NOT_REUSABLE"
+    BIN_RANGE_EXHAUSTED = "BIN_RANGE_EXHAUSTED"
     ACTIVATION_FAILED = "ACTIVATION_FAILED"
 
 
@@ -57,5 +63,11 @@ SENTENCE: dict[ErrorCode, str] = {
     ErrorCode.CARD_RENEWED: "The card was renewed under another card id.",
     ErrorCode.CARD_REPLACED: "The card was replaced.",
     ErrorCode.CARD_DELETED: "The card was deleted.",
+    ErrorCode.CARD_NOT_ACTIVE: "The card is not ACTIVE.",
+    ErrorCode.VIRTUAL_CARD_LIMIT_REACHED: "The real card has as many virtual cards as it may have.",
+    ErrorCode.DECRYPTION_FAILED: "encryptedData does not open with any key of this service.",
+    ErrorCode.PAN_LUHN_INVALID: "The card number has a wrong length or check digit.",
+    ErrorCode.PAN_NOT_REUSABLE: "The card number is, or was, the number of another card.",
+    ErrorCode.BIN_RANGE_EXHAUSTED: "The BIN range of the product has no free card numbers left.",
     ErrorCode.ACTIVATION_FAILED: "The answer that activates the card is wrong or missing.",
 }

@@ -17,8 +17,6 @@ from lifecycle.domain.commands import (
     Command,
     CommandName,
     Create,
-    Renew,
-    Replace,
     Requestor,
     RequestorType,
 )
@@ -103,16 +101,20 @@ def _rules(**tests: Callable[..., object]) -> tuple[_Rule, ...]:
     return tuple(_Rule(name, to_camel(name), test) for name, test in tests.items())
 
 
+_CREATION = _rules(
+    consumer_id=_is_consumer_id,
+    card_product_id=_is_card_product_id,
+    name=_is_name,
+    second_name=_is_name,
+    status_reason=_is_status_reason,
+    delete_at=_is_moment,
+    real_card_id=_is_card_id,
+)
+
 # The fields beside those that every command has, in the order in which they are judged.
 _PATTERNS: dict[CommandName, tuple[_Rule, ...]] = {
-    CommandName.CREATE: _rules(
-        consumer_id=_is_consumer_id,
-        card_product_id=_is_card_product_id,
-        name=_is_name,
-        second_name=_is_name,
-        status_reason=_is_status_reason,
-        delete_at=_is_moment,
-    ),
+    CommandName.CREATE: _CREATION,
+    CommandName.REGISTER: _CREATION + _rules(encrypted_data=_is_encrypted_data),
     # No pattern for last4: a wrong answer of any form is ACTIVATION_FAILED (domain.md 8).
     CommandName.ACTIVATE: _rules(encrypted_data=_is_encrypted_data),
     CommandName.REPLACE: _rules(new_card_id=_is_card_id, encrypted_data=_is_encrypted_data),
@@ -128,6 +130,7 @@ _PATTERNS: dict[CommandName, tuple[_Rule, ...]] = {
 _INITIAL_STATES = frozenset({State.INACTIVE, State.ACTIVE})
 _VALUES: dict[CommandName, tuple[_Rule, ...]] = {
     CommandName.CREATE: _rules(state=_INITIAL_STATES.__contains__),
+    CommandName.REGISTER: _rules(state=_INITIAL_STATES.__contains__),
     CommandName.RENEW: _rules(new_card_state=_INITIAL_STATES.__contains__),
     CommandName.LOCK: _rules(lock=frozenset(Lock).__contains__),
     CommandName.PRODUCT_DEFINE: _rules(
@@ -138,20 +141,6 @@ _VALUES: dict[CommandName, tuple[_Rule, ...]] = {
     ),
 }
 _REQUESTOR_TYPES = frozenset(RequestorType)
-
-
-def _must_be_absent(_value: object) -> bool:
-    return False
-
-
-_FORBIDDEN: dict[type[Command], tuple[_Rule, ...]] = {
-    Replace: _rules(new_card_id=_must_be_absent, encrypted_data=_must_be_absent),
-    Renew: _rules(
-        new_exp=_must_be_absent,
-        new_auxiliary_exp=_must_be_absent,
-        encrypted_data=_must_be_absent,
-    ),
-}
 
 
 class Refusal(NamedTuple):
@@ -241,21 +230,3 @@ def _own_fields_refused(
         if delete_at_ms <= start_time_ms:
             return Refusal(ErrorCode.DELETE_TIME_NOT_FUTURE, "deleteAt")
     return None
-
-
-def refused_by_card(command: Command, card_product_id: str) -> Refusal | None:
-    """The fields that an issued card needs, then those that it forbids: step (6) of design.md 5.
-
-    The platform makes the new card id, number and expiry of an issued card (domain.md 3.1); a v1
-    renew keeps the card id, a v2 renew says nothing of the state (domain.md 8).
-    """
-    if isinstance(command, Renew):
-        if command.new_card_id is None and command.new_card_state is not None:
-            return Refusal(ErrorCode.FIELD_MISSING, "newCardId")
-        if command.new_card_id is not None and command.new_card_state is None:
-            return Refusal(ErrorCode.FIELD_MISSING, "newCardState")
-        if command.new_card_id not in (None, command.card_id):
-            return Refusal(ErrorCode.FIELD_INVALID_VALUE, "newCardId")
-        if command.new_card_product_id not in (None, card_product_id):
-            return Refusal(ErrorCode.FIELD_INVALID_VALUE, "newCardProductId")
-    return _first_broken(command, _FORBIDDEN.get(type(command), ()), ErrorCode.FIELD_INVALID_VALUE)

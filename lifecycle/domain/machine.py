@@ -21,33 +21,55 @@ from lifecycle.domain.operations import Ignored
 
 
 class Trigger(StrEnum):
-    """The rows of domain.md 2.1 that are built. A v1 renew under another id is refused there."""
+    """The rows of domain.md 2.1. RENEW_V1 keeps the card id, RENEW_MOVING is v1 under another."""
 
     CREATE = "CREATE"
+    REGISTER = "REGISTER"
     ACTIVATE = "ACTIVATE"
     SUSPEND = "SUSPEND"
     RESUME = "RESUME"
     REPLACE = "REPLACE"
     RENEW = "RENEW"
     RENEW_V1 = "RENEW_V1"
+    RENEW_MOVING = "RENEW_MOVING"
     DELETE = "DELETE"
     LOCK = "LOCK"
+    CARD_PRESENT = "CARD_PRESENT"
+    EXPIRE = "EXPIRE"
+    AUTO_RENEW = "AUTO_RENEW"
+    DELETE_DUE = "DELETE_DUE"
+
+
+# A signal or timer that does not apply is ignored, whatever else is wrong with it (domain.md 8).
+SIGNALS = frozenset(
+    {
+        Trigger.LOCK,
+        Trigger.CARD_PRESENT,
+        Trigger.EXPIRE,
+        Trigger.AUTO_RENEW,
+        Trigger.DELETE_DUE,
+    }
+)
 
 
 class Stage(IntEnum):
     """When a requirement is judged: the numbers of design.md 5, "Which error"."""
 
+    # Before all of them: does a signal or timer apply at all?
+    APPLIES = 0
     EXISTENCE = 3
     STATE = 6
     # What comes after the fields that the card needs or forbids, which are still part of (6).
     AFTER_FIELDS = 7
+    # (8), `encryptedData`, comes between: it is judged in `card_fields.py`.
+    ANSWER = 9
 
 
 class Requirement(NamedTuple):
-    """The error code of an operation whose requirement fails, and when it is judged."""
+    """What comes of an operation whose requirement fails, and when it is judged."""
 
     stage: Stage
-    code: ErrorCode
+    code: ErrorCode | Ignored
 
 
 class Branch(NamedTuple):
@@ -64,19 +86,29 @@ class Branch(NamedTuple):
 
 
 REQUIREMENT: dict[str, Requirement] = {
+    "first_use_activates": Requirement(Stage.APPLIES, Ignored.IGNORED),
+    "new_plastic_is_used": Requirement(Stage.APPLIES, Ignored.IGNORED),
+    "expiry_month_is_over": Requirement(Stage.APPLIES, Ignored.IGNORED),
+    "automatic_renewal_is_due": Requirement(Stage.APPLIES, Ignored.IGNORED),
+    "deletion_is_due": Requirement(Stage.APPLIES, Ignored.IGNORED),
+    "card_id_is_reusable": Requirement(Stage.EXISTENCE, ErrorCode.CARD_ID_IN_USE),
     "product_is_defined": Requirement(Stage.EXISTENCE, ErrorCode.CARD_PRODUCT_NOT_FOUND),
     "consumer_may_get_a_card": Requirement(Stage.EXISTENCE, ErrorCode.CONSUMER_NOT_ACTIVE),
     "no_renewal_waits": Requirement(Stage.STATE, ErrorCode.RENEWAL_IN_PROGRESS),
     "card_can_be_renewed": Requirement(Stage.STATE, ErrorCode.REPLACEMENT_REQUIRED),
-    "card_can_be_renewed_in_place": Requirement(Stage.STATE, ErrorCode.REPLACEMENT_REQUIRED),
     "a_renewal_waits": Requirement(Stage.STATE, ErrorCode.CARD_EXPIRED),
     "replacement_is_due": Requirement(Stage.STATE, ErrorCode.CARD_EXPIRED),
     "reason_is_stronger": Requirement(Stage.STATE, ErrorCode.ALREADY_SUSPENDED),
+    "product_may_have_a_real_card": Requirement(Stage.STATE, ErrorCode.FIELD_INVALID_VALUE),
+    "real_card_is_active": Requirement(Stage.STATE, ErrorCode.CARD_NOT_ACTIVE),
+    "real_card_has_room": Requirement(Stage.STATE, ErrorCode.VIRTUAL_CARD_LIMIT_REACHED),
     "new_card_id_is_free": Requirement(Stage.AFTER_FIELDS, ErrorCode.CARD_ID_IN_USE),
+    "consumer_is_not_deleted": Requirement(Stage.AFTER_FIELDS, ErrorCode.CONSUMER_NOT_ACTIVE),
     "consumer_is_active": Requirement(Stage.AFTER_FIELDS, ErrorCode.CONSUMER_NOT_ACTIVE),
+    "real_card_has_not_left": Requirement(Stage.AFTER_FIELDS, ErrorCode.CARD_NOT_ACTIVE),
     "card_can_be_resumed": Requirement(Stage.AFTER_FIELDS, ErrorCode.REPLACEMENT_REQUIRED),
     "reason_resumes": Requirement(Stage.AFTER_FIELDS, ErrorCode.INVALID_REASON),
-    "answer_is_right": Requirement(Stage.AFTER_FIELDS, ErrorCode.ACTIVATION_FAILED),
+    "answer_is_right": Requirement(Stage.ANSWER, ErrorCode.ACTIVATION_FAILED),
 }
 
 # The machine's name for "the issuer has no such card": None in `TABLE` and `REFUSAL`.
@@ -111,14 +143,22 @@ _INACTIVE, _ACTIVE, _SUSPENDED, _EXPIRED = (
     State.SUSPENDED,
     State.EXPIRED,
 )
-_CREATE_NEEDS = ("product_is_defined", "consumer_may_get_a_card")
+_CREATE_NEEDS = (
+    "product_is_defined",
+    "consumer_may_get_a_card",
+    "product_may_have_a_real_card",
+    "real_card_is_active",
+    "real_card_has_room",
+)
+_REGISTER_AGAIN_NEEDS = ("card_id_is_reusable", *_CREATE_NEEDS)
 _ACTIVATE_NEEDS = ("consumer_is_active", "answer_is_right")
 _END_OF_RENEWAL_NEEDS = ("card_can_be_renewed", "a_renewal_waits", *_ACTIVATE_NEEDS)
 _RENEW_NEEDS = ("no_renewal_waits", "card_can_be_renewed")
+_NEW_CARD_NEEDS = ("new_card_id_is_free", "consumer_is_not_deleted", "real_card_has_not_left")
 # Under another id also a lost card may be renewed (domain.md 2.1), unless it has EXPIRED (8).
-_RENEW_SUSPENDED_V1_NEEDS = ("no_renewal_waits", "card_can_be_renewed_in_place")
+_MOVE_NEEDS = ("no_renewal_waits", *_NEW_CARD_NEEDS)
+_MOVE_EXPIRED_NEEDS = (*_RENEW_NEEDS, *_NEW_CARD_NEEDS)
 _RESUME_NEEDS = ("consumer_is_active", "card_can_be_resumed", "reason_resumes")
-_REPLACE_NEEDS = ("new_card_id_is_free",)
 
 
 def _create() -> list[_Row]:
@@ -127,6 +167,21 @@ def _create() -> list[_Row]:
     return [
         _row(on, NO_CARD, _INACTIVE, "issue", given=asked, needs=_CREATE_NEEDS),
         _row(on, NO_CARD, _ACTIVE, "issue", unless=asked, needs=_CREATE_NEEDS),
+    ]
+
+
+def _register() -> list[_Row]:
+    """A REGISTER may begin a new life of an id whose card left for good (domain.md 4)."""
+    on = Trigger.REGISTER
+    asked = ("inactive_is_asked",)
+    lives = [(NO_CARD, _CREATE_NEEDS), *((ended, _REGISTER_AGAIN_NEEDS) for ended in TERMINAL)]
+    return [
+        row
+        for source, needs in lives
+        for row in (
+            _row(on, source, _INACTIVE, "register", given=asked, needs=needs),
+            _row(on, source, _ACTIVE, "register", unless=asked, needs=needs),
+        )
     ]
 
 
@@ -155,12 +210,12 @@ def _suspend_and_resume() -> list[_Row]:
 
 def _replace() -> list[_Row]:
     on = Trigger.REPLACE
-    due = ("replacement_is_due", *_REPLACE_NEEDS)
+    due = ("replacement_is_due", *_NEW_CARD_NEEDS)
     return [
-        _row(on, _INACTIVE, State.REPLACED, "replace", needs=_REPLACE_NEEDS),
-        _row(on, _ACTIVE, State.REPLACED, "replace", needs=_REPLACE_NEEDS),
-        _row(on, _SUSPENDED, State.REPLACED, "replace", needs=_REPLACE_NEEDS),
-        _row(on, _EXPIRED, State.REPLACED, "replace", needs=due),
+        _row(on, _INACTIVE, State.REPLACED, "replace_card", needs=_NEW_CARD_NEEDS),
+        _row(on, _ACTIVE, State.REPLACED, "replace_card", needs=_NEW_CARD_NEEDS),
+        _row(on, _SUSPENDED, State.REPLACED, "replace_card", needs=_NEW_CARD_NEEDS),
+        _row(on, _EXPIRED, State.REPLACED, "replace_card", needs=due),
     ]
 
 
@@ -187,16 +242,31 @@ def _renew_v1() -> list[_Row]:
     plastic = ("card_is_physical",)
     held = ("suspended_before",)
     asked = ("inactive_is_asked",)
-    idle, in_place, needs = ("no_renewal_waits",), _RENEW_SUSPENDED_V1_NEEDS, _RENEW_NEEDS
+    idle, needs = ("no_renewal_waits",), _RENEW_NEEDS
     at_once, later = "renew_at_once", "start_renewal"
     return [
         _row(on, _ACTIVE, _INACTIVE, at_once, given=asked, needs=idle),
         _row(on, _ACTIVE, _ACTIVE, at_once, unless=asked, needs=idle),
-        _row(on, _SUSPENDED, _SUSPENDED, later, given=plastic, needs=in_place),
-        _row(on, _SUSPENDED, _SUSPENDED, at_once, unless=plastic, needs=in_place),
+        _row(on, _SUSPENDED, _SUSPENDED, later, given=plastic, needs=needs),
+        _row(on, _SUSPENDED, _SUSPENDED, at_once, unless=plastic, needs=needs),
         _row(on, _EXPIRED, _SUSPENDED, at_once, given=held, needs=needs),
         _row(on, _EXPIRED, _INACTIVE, at_once, given=asked, unless=held, needs=needs),
         _row(on, _EXPIRED, _ACTIVE, at_once, unless=(*held, *asked), needs=needs),
+    ]
+
+
+def _renew_moving() -> list[_Row]:
+    """The card leaves, its successor has another id and number (domain.md 2.1)."""
+    on = Trigger.RENEW_MOVING
+    lost = ("reason_replaces",)
+    sources = [(_ACTIVE, _MOVE_NEEDS), (_SUSPENDED, _MOVE_NEEDS), (_EXPIRED, _MOVE_EXPIRED_NEEDS)]
+    return [
+        row
+        for source, needs in sources
+        for row in (
+            _row(on, source, State.REPLACED, "renew_moving", given=lost, needs=needs),
+            _row(on, source, State.RENEWED, "renew_moving", unless=lost, needs=needs),
+        )
     ]
 
 
@@ -213,18 +283,47 @@ def _delete_and_lock() -> list[_Row]:
     ]
 
 
+def _signals_and_timers() -> list[_Row]:
+    plastic = ("card_is_physical",)
+    due = ("automatic_renewal_is_due",)
+    present, renew = Trigger.CARD_PRESENT, Trigger.AUTO_RENEW
+    return [
+        _row(present, _INACTIVE, _ACTIVE, "activate", needs=("first_use_activates",)),
+        _row(present, _ACTIVE, _ACTIVE, "activate", needs=("new_plastic_is_used",)),
+        *(
+            _row(Trigger.EXPIRE, source, _EXPIRED, "expire", needs=("expiry_month_is_over",))
+            for source in (_INACTIVE, _ACTIVE, _SUSPENDED)
+        ),
+        _row(renew, _ACTIVE, _ACTIVE, "start_renewal", given=plastic, needs=due),
+        _row(renew, _ACTIVE, _ACTIVE, "renew_at_once", unless=plastic, needs=due),
+        *(
+            _row(
+                Trigger.DELETE_DUE,
+                source,
+                State.DELETED,
+                "delete_when_due",
+                needs=("deletion_is_due",),
+            )
+            for source in (_INACTIVE, _ACTIVE, _SUSPENDED, _EXPIRED)
+        ),
+    ]
+
+
 MACHINE = Machine(
     model=None,
     states=[NO_CARD, *State],
     initial=NO_CARD,
     transitions=[
         *_create(),
+        *_register(),
         *_activate(),
         *_suspend_and_resume(),
         *_replace(),
         *_renew(),
         *_renew_v1(),
+        *_renew_moving(),
         *_delete_and_lock(),
+        *_signals_and_timers(),
     ],
     auto_transitions=False,
 )
@@ -278,6 +377,9 @@ _NOT_FOUND_OR_TERMINAL: dict[State | None, ErrorCode | Ignored] = {
 # whose code depends on the card is in the machine, and its code in `REQUIREMENT`.
 _REFUSAL_ROWS: dict[Trigger, dict[State | None, ErrorCode | Ignored]] = {
     Trigger.CREATE: dict.fromkeys(State, ErrorCode.CARD_ID_IN_USE),
+    Trigger.REGISTER: dict.fromkeys(
+        (_INACTIVE, _ACTIVE, _SUSPENDED, _EXPIRED), ErrorCode.CARD_ID_IN_USE
+    ),
     Trigger.ACTIVATE: {_SUSPENDED: ErrorCode.OPERATION_NOT_ALLOWED},
     Trigger.SUSPEND: {_INACTIVE: ErrorCode.NOT_ACTIVATED, _EXPIRED: ErrorCode.CARD_EXPIRED},
     Trigger.RESUME: {
@@ -288,16 +390,23 @@ _REFUSAL_ROWS: dict[Trigger, dict[State | None, ErrorCode | Ignored]] = {
     Trigger.REPLACE: {},
     Trigger.RENEW: {_INACTIVE: ErrorCode.NOT_ACTIVATED},
     Trigger.RENEW_V1: {_INACTIVE: ErrorCode.NOT_ACTIVATED},
+    Trigger.RENEW_MOVING: {_INACTIVE: ErrorCode.NOT_ACTIVATED},
     Trigger.DELETE: {},
-    Trigger.LOCK: dict.fromkeys((None, _INACTIVE, _EXPIRED, *TERMINAL), Ignored.IGNORED),
+    **{
+        signal: dict.fromkeys(
+            (state for state in (None, *State) if (state, signal) not in TABLE), Ignored.IGNORED
+        )
+        for signal in SIGNALS
+    },
 }
+
+# Triggers for which an unknown card or a terminal state is nothing special.
+_RULED_WHOLE = frozenset({Trigger.CREATE, Trigger.REGISTER, *SIGNALS})
 
 REFUSAL: dict[tuple[State | None, Trigger], ErrorCode | Ignored] = {
     (state, trigger): code
     for trigger, row in _REFUSAL_ROWS.items()
-    for state, code in (
-        row if trigger in (Trigger.CREATE, Trigger.LOCK) else _NOT_FOUND_OR_TERMINAL | row
-    ).items()
+    for state, code in (row if trigger in _RULED_WHOLE else _NOT_FOUND_OR_TERMINAL | row).items()
 }
 
 assert TABLE.keys().isdisjoint(REFUSAL), "a cell is a transition or a refusal"

@@ -5,7 +5,7 @@ issuer's time zone (domain.md 2). A month is counted from January of year 0, so 
 up and compare as numbers.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -49,10 +49,14 @@ def _month_of_quarter_hour(quarter_hour: int, time_zone: str) -> int:
 
 
 @lru_cache(maxsize=_MONTH_END_CACHE_ENTRIES_MAX)
-def month_end_ms(exp: str, time_zone: str) -> int:
-    """The first moment after the month `exp` in `time_zone`, in milliseconds since the epoch."""
+def month_end_ms(exp: str, time_zone: str, *, days_before: int = 0) -> int:
+    """The first moment after the month `exp` in `time_zone`, in milliseconds since the epoch.
+
+    With `days_before`, the midnight as many calendar days earlier.
+    """
     year, month_of_year = divmod(month_of_expiry(exp) + 1, _MONTHS_PER_YEAR)
-    local = datetime(year, month_of_year + 1, 1, tzinfo=ZoneInfo(time_zone))
+    day = datetime(year, month_of_year + 1, 1, tzinfo=UTC).date() - timedelta(days=days_before)
+    local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone))
     return int(local.astimezone(UTC).timestamp()) * _MS_PER_SECOND
 
 

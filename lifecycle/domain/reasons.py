@@ -46,11 +46,20 @@ ACCEPTED: dict[CommandName, frozenset[str]] = {
     CommandName.RESUME: frozenset({Reason.CARD_FOUND, *_DECISIONS}),
     CommandName.REPLACE: _REPLACE_REASONS,
     CommandName.RENEW: _DECISIONS,
+    # domain.md 8: it carries ISSUER_DECISION, said or not.
+    CommandName.AUTO_RENEW: frozenset({Reason.ISSUER_DECISION}),
     CommandName.DELETE: frozenset(
         {Reason.CLOSED_ACCOUNT, Reason.CLOSED_CARD, *_REPLACE_REASONS, *_DECISIONS}
     ),
+    CommandName.CONSUMER_DELETE: _DECISIONS,
 }
 ACCEPTED_BY_RENEW_V1: frozenset[str] = _DECISIONS | _REPLACE_REASONS
+
+CONSUMER_CASCADE_REASON = Reason.CLOSED_ACCOUNT
+"""With it a consumer's cards are deleted when the consumer is (domain.md 8)."""
+
+REAL_CARD_CASCADE_REASON = Reason.CLOSED_CARD
+"""With it a card's virtual cards are deleted when the card leaves for good (domain.md 8)."""
 
 # domain.md 2.3, last line.
 _USER_RESUMES_WITH = frozenset({Reason.USER_DECISION, Reason.CARD_FOUND})
@@ -100,6 +109,11 @@ def is_accepted(accepted: frozenset[str] | None, reason_code: str | None) -> boo
     `accepted` is None for a command without a list: it takes no reason code at all.
     """
     return reason_code is None if accepted is None else reason_code in accepted
+
+
+def replaces_card(reason_code: str | None) -> bool:
+    """Whether a v1 renew under another id leaves the old card REPLACED, not RENEWED."""
+    return reason_code in _REPLACE_REASONS
 
 
 def may_resume(requestor_type: str, reason_code: str | None) -> bool:

@@ -42,13 +42,22 @@ def refused(
     )
 
 
-def succeeded(kind: OperationKind, judged: Judged, subject: Consumer | Product) -> Decision:
-    """The SUCCESSFUL operation of a consumer or product, whose commands take no reason code."""
+def succeeded(
+    kind: OperationKind,
+    judged: Judged,
+    subject: Consumer | Product,
+    *,
+    reason_code: str | None = None,
+    cascade_reason: str | None = None,
+) -> Decision:
+    """The SUCCESSFUL operation of a consumer or product."""
     return Decision(
         kind=kind,
         status=Status.SUCCESSFUL,
         requestor=judged.requestor,
+        reason_code=reason_code,
         reason=judged.reason,
         correlation_id=judged.correlation_id,
         subject=subject,
+        cascade_reason=cascade_reason,
     )

@@ -2,6 +2,7 @@
 
 # ruff: noqa: ANN401 - fields of any command, by name
 
+from dataclasses import replace
 from typing import Any
 
 from lifecycle.domain.cards import (
@@ -16,14 +17,28 @@ from lifecycle.domain.commands import (
     Requestor,
 )
 from lifecycle.domain.consumers import ConsumerState
+from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.decide import decide_card
-from lifecycle.domain.operations import Context, Decision, Status
+from lifecycle.domain.operations import Context, Decision, Ignored, Status
 from lifecycle.domain.products import Form, ProductTerms
 
 START_MS = 1_760_000_000_000  # 2025-10-09T08:53:20Z
 VIRTUAL = ProductTerms(form=Form.VIRTUAL, scheme="VISA")
 PHYSICAL = ProductTerms(form=Form.PHYSICAL, scheme="VISA")
 DEFAULT_REQUESTOR = Requestor(type="ISSUER", id="BANK000001")
+
+
+CREDENTIALS = Credentials(pan="4000001234567899", exp="0930", cvv="123")
+MANAGED = replace(VIRTUAL, transactions=False)  # of such a product an id may be used again
+
+
+def a_registered_card(state: State = State.ACTIVE, **fields: Any) -> Card:
+    return a_card(state, **({"origin": Origin.REGISTERED, "last4": "1111"} | fields))
+
+
+def with_credentials(*, pan_is_free: bool = True, **changes: Any) -> Context:
+    context = a_context(opened=CREDENTIALS, pan_is_free=pan_is_free)
+    return context._replace(**changes)
 
 
 def a_card(state: State = State.ACTIVE, **fields: Any) -> Card:
@@ -59,6 +74,9 @@ def a_context(**fields: Any) -> Context:
 def a_command(name: str, /, **fields: Any) -> Any:
     if name == "CREATE":
         fields = {"consumer_id": "anna", "card_product_id": "gold"} | fields
+    if name == "REGISTER":
+        named = {"consumer_id": "anna", "card_product_id": "gold", "encrypted_data": "a.b.c.d.e"}
+        fields = named | fields
     if name == "REPLACE":
         fields = {"reason_code": "CARD_LOST", "reason": "Left in a taxi"} | fields
     command_class: Any = COMMAND_CLASS[CommandName(name)]
@@ -73,6 +91,12 @@ def decided(
     decision = decide_card(card, a_command(name, **fields), context or a_context())
     assert isinstance(decision, Decision)
     return decision
+
+
+def is_ignored(
+    card: Card | None, name: str, context: Context | None = None, /, **fields: Any
+) -> bool:
+    return isinstance(decide_card(card, a_command(name, **fields), context or a_context()), Ignored)
 
 
 def after(card: Card | None, name: str, context: Context | None = None, /, **fields: Any) -> Card:

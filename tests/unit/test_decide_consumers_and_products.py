@@ -42,6 +42,10 @@ def a_consumer_command(name: str, **fields: Any) -> ConsumerCommand:
         ("DELETED", "CONSUMER_REGISTER", "CONSUMER_DELETED"),
         ("DELETED", "CONSUMER_DEACTIVATE", "CONSUMER_DELETED"),
         ("DELETED", "CONSUMER_REACTIVATE", "CONSUMER_DELETED"),
+        (None, "CONSUMER_DELETE", "CONSUMER_NOT_FOUND"),
+        ("ACTIVE", "CONSUMER_DELETE", "DELETED"),
+        ("INACTIVE", "CONSUMER_DELETE", "DELETED"),
+        ("DELETED", "CONSUMER_DELETE", "CONSUMER_DELETED"),
     ],
 )
 def test_a_consumer_command_has_its_outcome(state: str | None, name: str, outcome: str) -> None:
@@ -62,6 +66,19 @@ def test_a_consumer_command_has_its_outcome(state: str | None, name: str, outcom
 def test_a_consumer_command_refuses_each_reason_code() -> None:
     command = a_consumer_command("CONSUMER_REGISTER", reason_code="USER_DECISION")
     assert decide_consumer(None, command, a_context()).error_code == "INVALID_REASON"
+
+
+def test_deleting_a_consumer_closes_the_account_of_each_card() -> None:
+    anna = Consumer(issuer_id="BANK000001", consumer_id="anna", state=ConsumerState.INACTIVE)
+    decision = decide_consumer(anna, a_consumer_command("CONSUMER_DELETE"), a_context())
+    assert (decision.reason_code, decision.cascade_reason) == ("ISSUER_DECISION", "CLOSED_ACCOUNT")
+    by_user = a_consumer_command("CONSUMER_DELETE", reason_code="USER_DECISION")
+    assert decide_consumer(anna, by_user, a_context()).reason_code == "USER_DECISION"
+    lost = a_consumer_command("CONSUMER_DELETE", reason_code="CLOSED_ACCOUNT")
+    refused = decide_consumer(anna, lost, a_context())
+    assert (refused.error_code, refused.cascade_reason) == ("INVALID_REASON", None)
+    asleep = a_consumer_command("CONSUMER_DEACTIVATE")
+    assert decide_consumer(anna, asleep, a_context()).cascade_reason is None
 
 
 def a_definition(**fields: Any) -> DefineProduct:

@@ -166,10 +166,7 @@ BROKEN = {
     "a commandId with a line end": Case(
         Code.FIELD_INVALID_FORMAT, {**SUSPEND, "commandId": "c1\n"}
     ),
-    "a command of later": Case(Code.UNKNOWN_COMMAND, {**SUSPEND, "command": "REGISTER"}),
-    "a timer that is not built": Case(
-        Code.UNKNOWN_COMMAND, {**SUSPEND, "command": "EXPIRE", "commandId": "EXPIRE:1127:1"}
-    ),
+    "a command of later": Case(Code.UNKNOWN_COMMAND, {**SUSPEND, "command": "DIGITIZE"}),
     "a command in lower case": Case(Code.UNKNOWN_COMMAND, {**SUSPEND, "command": "suspend"}),
     "an unknown command without fields": Case(Code.UNKNOWN_COMMAND, {"command": "FLY"}),
     "no key": Case(Code.KEY_MISMATCH, SUSPEND, None),

@@ -1,0 +1,120 @@
+"""What `encryptedData` holds once it is open: judged here, opened and stored elsewhere.
+
+The number of a card is nowhere else in the domain. `Credentials` shows nothing of itself, so that
+no log line, error or failed assertion can tell what was in it (guarantee G10).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lifecycle.domain.errors import ErrorCode
+
+PAN_DIGITS_MIN, PAN_DIGITS_MAX = 10, 19
+VIRTUAL_PAN_DIGITS_MIN = 13
+LAST_DIGITS_SHOWN = 4
+
+# All of ASCII: \d would take the digits of other scripts.
+_is_pan = re.compile(rf"[0-9]{{{PAN_DIGITS_MIN},{PAN_DIGITS_MAX}}}").fullmatch
+_MEMBERS = {
+    "exp": re.compile(r"(0[1-9]|1[0-2])[0-9]{2}").fullmatch,
+    "psn": re.compile(r"[0-9]{2}").fullmatch,
+    "auxiliaryExp": re.compile(r"(0[1-9]|1[0-2])[0-9]{2}").fullmatch,
+    "cvv": re.compile(r"[0-9]{3,4}").fullmatch,
+}
+_NUMBERS = ("pan", "auxiliaryPan")
+_KNOWN = frozenset({*_MEMBERS, *_NUMBERS})
+_DOUBLED = tuple(sum(divmod(2 * digit, 10)) for digit in range(10))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """The numbers of a card (domain.md 4). Expiries are `MMYY`.
+
+    `auxiliary_pan` and `auxiliary_exp` stand together or not at all. `psn` means something for the
+    scheme AMEX only.
+    """
+
+    pan: str
+    exp: str
+    psn: str | None = None
+    auxiliary_pan: str | None = None
+    auxiliary_exp: str | None = None
+    cvv: str | None = None
+
+    def __repr__(self) -> str:
+        """Nothing of what it holds."""
+        return "Credentials(...)"
+
+    @property
+    def last4(self) -> str:
+        """What events may show of the number."""
+        return self.pan[-LAST_DIGITS_SHOWN:]
+
+    def appear_in(self, texts: Iterable[str]) -> bool:
+        """Whether a number stands in one of `texts`: a card id may not even be derived from it.
+
+        The search of the wire (design.md 5, SENSITIVE_DATA) finds only what looks like a card
+        number; here the number itself is known.
+        """
+        numbers = (self.pan,) if self.auxiliary_pan is None else (self.pan, self.auxiliary_pan)
+        return any(number in text for text in texts for number in numbers)
+
+
+def judge_credentials(plaintext: Mapping[str, object]) -> Credentials | ErrorCode:
+    """The credentials in an opened `encryptedData`, or why it holds none (domain.md 4, 8).
+
+    FIELD_INVALID_FORMAT when a member is missing, unknown or malformed; PAN_LUHN_INVALID when a
+    number has another length than 10 to 19 digits or a wrong check digit.
+    """
+    found = _texts(plaintext)
+    if found is None or "pan" not in found or "exp" not in found:
+        return ErrorCode.FIELD_INVALID_FORMAT
+    if ("auxiliaryPan" in found) != ("auxiliaryExp" in found):
+        return ErrorCode.FIELD_INVALID_FORMAT
+    if any(not test(found[name]) for name, test in _MEMBERS.items() if name in found):
+        return ErrorCode.FIELD_INVALID_FORMAT
+    if any(not is_pan(found[name]) for name in _NUMBERS if name in found):
+        return ErrorCode.PAN_LUHN_INVALID
+    return Credentials(
+        pan=found["pan"],
+        exp=found["exp"],
+        psn=found.get("psn"),
+        auxiliary_pan=found.get("auxiliaryPan"),
+        auxiliary_exp=found.get("auxiliaryExp"),
+        cvv=found.get("cvv"),
+    )
+
+
+def judge_cvv(plaintext: Mapping[str, object]) -> str | ErrorCode:
+    """The answer of an ACTIVATE with the method CVV; empty when there is none (domain.md 8).
+
+    It has no pattern: a wrong answer of any form is ACTIVATION_FAILED, as it is with LAST4.
+    """
+    found = _texts(plaintext)
+    return ErrorCode.FIELD_INVALID_FORMAT if found is None else found.get("cvv", "")
+
+
+def is_pan(text: str) -> bool:
+    """Whether `text` is a card number: 10 to 19 digits with the right check digit (domain.md 4)."""
+    return _is_pan(text) is not None and passes_luhn(text)
+
+
+def passes_luhn(digits: str) -> bool:
+    """Whether the last of `digits` is the check digit of those before it (ISO/IEC 7812-1)."""
+    doubled = sum(_DOUBLED[int(digit)] for digit in digits[-2::-2])
+    return (doubled + sum(int(digit) for digit in digits[::-2])) % 10 == 0
+
+
+def _texts(plaintext: Mapping[str, object]) -> dict[str, str] | None:
+    """The members that are there, as texts; None if one is unknown or no text."""
+    found = {}
+    for name, value in plaintext.items():
+        if name not in _KNOWN:
+            return None
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            return None
+        found[name] = value
+    return found

@@ -1,0 +1,101 @@
+"""What `encryptedData` holds: domain.md 4 and 8."""
+
+import pytest
+
+from lifecycle.domain.credentials import (
+    Credentials,
+    judge_credentials,
+    judge_cvv,
+    passes_luhn,
+)
+
+PAN = "4000001234567899"
+RIGHT: dict[str, object] = {"pan": PAN, "exp": "0930"}
+
+
+def test_number_and_expiry_are_enough() -> None:
+    assert judge_credentials(RIGHT) == Credentials(pan=PAN, exp="0930")
+    nothing_more = {**RIGHT, "psn": None, "auxiliaryPan": None, "auxiliaryExp": None, "cvv": None}
+    assert judge_credentials(nothing_more) == Credentials(pan=PAN, exp="0930")
+
+
+def test_all_that_a_card_may_have_is_taken() -> None:
+    whole = {**RIGHT, "psn": "01", "auxiliaryPan": "6011000990139424", "auxiliaryExp": "1029"}
+    found = judge_credentials({**whole, "cvv": "1234"})
+    assert isinstance(found, Credentials)
+    assert found.last4 == "7899"
+    assert (found.psn, found.auxiliary_pan, found.auxiliary_exp, found.cvv) == (
+        "01",
+        "6011000990139424",
+        "1029",
+        "1234",
+    )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"pan": PAN},
+        {"exp": "0930"},
+        {**RIGHT, "pan": 4000001234567899},
+        {**RIGHT, "pan": None},
+        {**RIGHT, "exp": "1330"},
+        {**RIGHT, "exp": "930"},
+        {**RIGHT, "exp": "0930\n"},
+        {**RIGHT, "exp": "٠٩٣٠"},
+        {**RIGHT, "psn": "1"},
+        {**RIGHT, "cvv": "12"},
+        {**RIGHT, "cvv": "12345"},
+        {**RIGHT, "auxiliaryPan": PAN},
+        {**RIGHT, "auxiliaryExp": "0930"},
+        {**RIGHT, "holder": "ANN"},
+        {**RIGHT, "pan": "4000001234567890", "exp": "13"},
+    ],
+)
+def test_what_is_malformed_is_told_before_a_wrong_number(broken: dict[str, object]) -> None:
+    assert judge_credentials(broken) == "FIELD_INVALID_FORMAT"
+
+
+@pytest.mark.parametrize(
+    "pan",
+    ["4000001234567890", "400000123", "40000012345678900000", "4000 0012 3456 7899", "", "٤" * 16],
+)
+def test_a_number_has_10_to_19_digits_and_the_right_check_digit(pan: str) -> None:
+    assert judge_credentials({**RIGHT, "pan": pan}) == "PAN_LUHN_INVALID"
+    auxiliary = {**RIGHT, "auxiliaryPan": pan, "auxiliaryExp": "0930"}
+    assert judge_credentials(auxiliary) == "PAN_LUHN_INVALID"
+
+
+@pytest.mark.parametrize("pan", ["0000000000", "79927398713", "6304000000000000000"])
+def test_short_and_long_numbers_are_numbers(pan: str) -> None:
+    assert isinstance(judge_credentials({**RIGHT, "pan": pan}), Credentials)
+
+
+def test_one_wrong_digit_and_two_swapped_ones_are_found() -> None:
+    for place in range(len(PAN)):
+        for digit in "0123456789":
+            changed = PAN[:place] + digit + PAN[place + 1 :]
+            assert passes_luhn(changed) is (changed == PAN)
+    assert not passes_luhn("4000001235467899")
+
+
+def test_credentials_show_nothing_of_themselves() -> None:
+    whole = Credentials(pan=PAN, exp="0930", cvv="123", auxiliary_pan="6011000990139424")
+    for shown in (repr(whole), str(whole), f"{whole}", repr([whole]), f"{(whole,)!r}"):
+        assert not any(character.isdigit() for character in shown)
+
+
+def test_a_number_is_found_in_an_id_that_holds_it() -> None:
+    short = Credentials(pan="79927398713", exp="0930", auxiliary_pan="0000000000")
+    assert short.appear_in(["c1", "card-79927398713-b"])
+    assert short.appear_in(["0000000000"])
+    assert not short.appear_in(["c1", "card-7992739871"])
+
+
+def test_the_answer_of_an_activation_is_any_text() -> None:
+    assert judge_cvv({"cvv": "123"}) == "123"
+    assert judge_cvv({"cvv": "not a cvv"}) == "not a cvv"
+    assert judge_cvv({}) == ""
+    assert judge_cvv({"cvv": 123}) == "FIELD_INVALID_FORMAT"
+    assert judge_cvv({"cvv": "123", "pin": "1234"}) == "FIELD_INVALID_FORMAT"
