@@ -219,7 +219,7 @@ _SUBJECT_ID_FORMAT = {
 }
 _COMMAND_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
-# design.md 3. The timers' own commands are not built, so that nobody may use their prefixes yet.
+# design.md 3: each prefix belongs to one command.
 _COMMAND_OF_RESERVED_PREFIX = {
     "EXPIRE:": "EXPIRE",
     "AUTO_RENEW:": "AUTO_RENEW",

@@ -31,6 +31,7 @@ from lifecycle.postgres.schema import check_schema, ensure_partitions
 from lifecycle.postgres.subjects import ChainBrokenError
 from lifecycle.settings import Settings
 from lifecycle.worker.deciding import Taken, take
+from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.lanes import OwnedLanes
 from lifecycle.worker.retrying import Patience, is_away, patiently
 from lifecycle.worker.transaction import LaneMovedError, commit_batch
@@ -107,6 +108,10 @@ class _Worker:
             )
         ]
         background.append(asyncio.create_task(self._listen(), name="listen"))
+        dispatcher = Dispatcher(
+            self._settings, self._pool, lambda: self._lanes.owned, on_failure=self._fail
+        )
+        background.append(asyncio.create_task(dispatcher.run(), name="dispatch"))
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             ends: set[asyncio.Future[Any]] = {stopping, self._failure}

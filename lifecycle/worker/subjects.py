@@ -22,6 +22,8 @@ Entity = TypeVar("Entity", Card, Consumer, Product)
 class Tracked(Generic[Entity]):
     """One subject. `entity` is None as long as it is unknown; `read` is its chain as stored.
 
+    `before` is the entity as it was read.
+
     The chain of an unknown subject is not stored: its events stand outside every chain (design.md
     4). Its command ids are still remembered here, for the subject may come into being in the batch.
     """
@@ -31,6 +33,11 @@ class Tracked(Generic[Entity]):
     read: Chain
     is_stored: bool
     has_changed: bool = False
+    before: Entity | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep what was read."""
+        self.before = self.entity
 
 
 @dataclass(slots=True)
