@@ -205,3 +205,46 @@ def _assert_rows(tag: str, expected: int) -> None:
             f"{tag} of {expected} claimed card numbers: a row is not as this transaction left it."
             " Something other than the workers writes to this database; nothing was stored."
         )
+
+
+async def load_holders(
+    connection: Connection, keys: Sequence[tuple[str, bytes]]
+) -> dict[tuple[str, bytes], LifeKey | None]:
+    """Which life has each of these numbers; None for one that was retired."""
+    if not keys:
+        return {}
+    rows = await connection.fetch(
+        """
+        SELECT issuer_id, fingerprint, card_id, incarnation
+        FROM unnest($1::text[], $2::bytea[]) AS u(issuer_id, fingerprint)
+        JOIN pan_fingerprint USING (issuer_id, fingerprint)
+        """,
+        [issuer_id for issuer_id, _ in keys],
+        [fingerprint for _, fingerprint in keys],
+    )
+    return {
+        (row[0], row[1]): None if row[2] is None else LifeKey(row[0], row[2], row[3])
+        for row in rows
+    }
+
+
+async def retire_claimed(
+    connection: Connection, keys: Sequence[tuple[str, bytes]], claims: Claims
+) -> None:
+    """Retire numbers that this transaction claimed for a card which it then gave another one.
+
+    Raises:
+        ClaimError: a claimed row is gone; nothing may be committed.
+    """
+    tag = await connection.execute(
+        """
+        UPDATE pan_fingerprint AS p SET card_id = NULL, incarnation = NULL
+        FROM unnest($1::text[], $2::bytea[]) AS u(issuer_id, fingerprint)
+        WHERE p.issuer_id = u.issuer_id AND p.fingerprint = u.fingerprint
+        """,
+        [issuer_id for issuer_id, _ in keys],
+        [fingerprint for _, fingerprint in keys],
+    )
+    _assert_rows(tag, len(keys))
+    for key in keys:
+        del claims[key]
