@@ -24,7 +24,7 @@ from lifecycle.domain.commands import (
     SubjectKind,
     subject_of,
 )
-from lifecycle.domain.defaults import DEFAULT_STATE, default_reason_code, default_requestor
+from lifecycle.domain.defaults import default_reason_code, default_requestor, default_state
 from lifecycle.kafka import cloudevents, sensitive
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.kafka.records import DeadLetterCode, RawRecord, RefusedError, shown
@@ -255,7 +255,9 @@ def _bad_format(field: str, wanted: str) -> RefusedError:
 
 # Commands whose fields are only texts and truth values: orjson, which sorts ASCII names as RFC 8785
 # does, writes exactly its JSON and is twenty times as fast. Numbers it may write otherwise.
-_WITH_NUMBERS = frozenset({CommandName.PRODUCT_DEFINE})
+_WITH_NUMBERS = frozenset(
+    {CommandName.PRODUCT_DEFINE, CommandName.UPDATE_CONTROLS, CommandName.UPDATE_LIMITS}
+)
 
 
 def _content_hash(
@@ -273,8 +275,9 @@ def _content_hash(
         reason_code = default_reason_code(name, requestor.type)
         if reason_code is not None:
             body["reasonCode"] = reason_code
-    if name is CommandName.CREATE and body.get("state") is None:
-        body["state"] = DEFAULT_STATE
+    state = default_state(name)
+    if state is not None and body.get("state") is None:
+        body["state"] = state
     # Only optional fields can be null here, and those have no members of their own.
     content = _without_nulls(body) if may_hold_nulls else body
     if name in _WITH_NUMBERS:
