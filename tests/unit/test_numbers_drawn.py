@@ -138,6 +138,18 @@ async def test_the_tries_for_a_batch_are_bounded() -> None:
     assert max(asked) <= CANDIDATES_PER_ROUND_MAX
 
 
+async def test_ranges_that_overlap_give_no_number_twice() -> None:
+    async def ours(candidates: Sequence[Candidate]) -> list[bool]:
+        # As in the database: what this transaction has claimed is its own, for whichever card.
+        return [True] * len(candidates)
+
+    wider = NumberRange(TINY.issuer_id, TINY.bin[:-1], TINY.digits)
+    found = await draw_free([*cards(10, TINY), *cards(90, wider)], ours, Filling())
+    numbers = [pan for pan in found if pan is not None]
+    assert len(numbers) >= 90
+    assert len(set(numbers)) == len(numbers)
+
+
 async def test_nothing_wanted_is_nothing_asked() -> None:
     database = Taken()
     assert await draw_free([], database.claim, Filling()) == []
