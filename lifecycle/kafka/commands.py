@@ -24,7 +24,7 @@ from lifecycle.domain.commands import (
     SubjectKind,
     subject_of,
 )
-from lifecycle.domain.defaults import DEFAULT_STATE, default_reason_code, default_requestor
+from lifecycle.domain.defaults import default_reason_code, default_requestor, default_state
 from lifecycle.kafka import cloudevents, sensitive
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.kafka.records import DeadLetterCode, RawRecord, RefusedError, shown
@@ -225,7 +225,7 @@ _SUBJECT_ID_FORMAT = {
 }
 _COMMAND_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
-# design.md 3. The timers' own commands are not built, so that nobody may use their prefixes yet.
+# design.md 3: each prefix belongs to one command.
 _COMMAND_OF_RESERVED_PREFIX = {
     "EXPIRE:": "EXPIRE",
     "AUTO_RENEW:": "AUTO_RENEW",
@@ -261,8 +261,9 @@ def _bad_format(field: str, wanted: str) -> RefusedError:
 
 # Commands whose fields are only texts and truth values: orjson, which sorts ASCII names as RFC 8785
 # does, writes exactly its JSON and is twenty times as fast. Numbers it may write otherwise.
-_WITH_NUMBERS = frozenset({CommandName.PRODUCT_DEFINE})
-_CREATING = frozenset({CommandName.CREATE, CommandName.REGISTER})
+_WITH_NUMBERS = frozenset(
+    {CommandName.PRODUCT_DEFINE, CommandName.UPDATE_CONTROLS, CommandName.UPDATE_LIMITS}
+)
 
 
 def content_hash_of(content: Mapping[str, object], encrypted_data: str) -> bytes:
@@ -285,8 +286,9 @@ def _content(
         reason_code = default_reason_code(name, requestor.type)
         if reason_code is not None:
             body["reasonCode"] = reason_code
-    if name in _CREATING and body.get("state") is None:
-        body["state"] = DEFAULT_STATE
+    state = default_state(name)
+    if state is not None and body.get("state") is None:
+        body["state"] = state
     # Only optional fields can be null here, and those have no members of their own.
     return _without_nulls(body) if may_hold_nulls else body
 
