@@ -41,8 +41,10 @@ from lifecycle.kafka.topics import topics_of
 from lifecycle.postgres.connection import open_pool
 from lifecycle.postgres.operations import DeadLetterRow, OperationRow
 from lifecycle.settings import Settings, load_settings, required
-from lifecycle.worker.deciding import Decided, Deciding, Taken, take
+from lifecycle.worker.deciding import Decided, Deciding
+from lifecycle.worker.numbers import Numbers
 from lifecycle.worker.subjects import Subjects, Tracked
+from lifecycle.worker.taken import Taken, take
 
 # A command records at most so many operations; their numbers leave room for them.
 _OPERATIONS_OF_A_COMMAND_MAX = 4
@@ -130,7 +132,9 @@ class Service:
             content_hashes = await _taken_before(connection, found, taken, taken.operation_id)
             # Not dense as the worker's: that would take a lock that all commands wait for.
             last_seq[taken.home_lane] = taken.record.offset * _OPERATIONS_OF_A_COMMAND_MAX
-        decided = Deciding(self._settings, found, content_hashes, last_seq).decide([taken])
+        decided = Deciding(self._settings, found, content_hashes, last_seq, Numbers(None)).decide(
+            [taken]
+        )
         assert len(decided.operations) <= _OPERATIONS_OF_A_COMMAND_MAX
         for row in decided.operations:
             await _record(connection, row)
@@ -209,7 +213,7 @@ def _keep(found: Subjects, wanted: Sequence[Subject], rows: Sequence[asyncpg.Rec
         entity, chain = None, Chain()
         if row is not None:
             entity, chain = _ENTITY[subject.kind].validate_json(row[1]), Chain(*row[2:])
-        tracked = Tracked(entity, chain, chain, is_stored=entity is not None)
+        tracked = Tracked(entity, chain, chain, stored=entity)
         _of_kind(found, subject.kind)[subject.issuer_id, subject.id] = tracked
 
 
@@ -237,7 +241,7 @@ async def _taken_before(
     tracked = found.of(taken.parsed.subject)
     recent = tracked.chain.recent_commands
     if recent_content_hash(recent, operation_id.bytes) is not None or (
-        tracked.is_stored and tracked.chain.remembers_all()
+        tracked.stored is not None and tracked.chain.remembers_all()
     ):
         return {}
     known = await connection.fetchval(_TAKEN_BEFORE, taken.parsed.subject.issuer_id, operation_id)

@@ -11,6 +11,7 @@ from lifecycle.cli import (
     dead_letters,
     describing,
     dev,
+    keys,
     operations,
     sending,
     setting_up,
@@ -38,5 +39,7 @@ app.command("watch")(watching.watch)
 app.add_typer(cards.card, name="card")
 app.add_typer(operations.operations, name="operations")
 app.add_typer(dead_letters.dead_letters, name="dead-letters")
+app.add_typer(keys.keys, name="keys")
+app.command("encrypt")(keys.encrypt)
 app.command("diagram")(describing.diagram)
 app.command("schema")(describing.schema)

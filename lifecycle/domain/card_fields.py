@@ -136,8 +136,10 @@ def refused_by_credentials(case: Case) -> Refusal | None:
             refusal = _drawn_number_refused(context)
         case Replace():
             refusal = _number_refused(context, case.existing.terms.form)
-        case Renew() if command.encrypted_data is not None:
-            refusal = refused_by_renewed_number(case)
+        case Renew() if case.is_answered and context.opened is None:
+            refusal = _missing("encryptedData")
+        case Renew() if case.is_answered or command.encrypted_data is not None:
+            refusal = _renewed_number_refused(case, command)
         case Activate() if is_cvv_asked(case) and isinstance(context.opened, ErrorCode):
             refusal = Refusal(context.opened)
     return refusal
@@ -158,13 +160,12 @@ def _drawn_number_refused(context: Context) -> Refusal | None:
     return Refusal(drawn) if isinstance(drawn, ErrorCode) else None
 
 
-def refused_by_renewed_number(case: Case) -> Refusal | None:
+def _renewed_number_refused(case: Case, command: Renew) -> Refusal | None:
     """What is wrong with the number of a v1 renew, from the command or from the issuer's CMS.
 
     Where both the command and the number name an expiry, they name the same.
     """
-    card, command = case.existing, case.command
-    assert isinstance(command, Renew)
+    card = case.existing
     refusal = _number_refused(case.context, card.terms.form)
     if refusal is not None:
         return refusal

@@ -63,6 +63,9 @@ class Card:
     `real_card_id` is the card that a virtual card stands for. A card never holds its number:
     `last4` and `has_auxiliary_pan` tell what the number vault keeps for it.
 
+    `controls` and `limits` are JSON objects, as RFC 8785 text (`settings_objects.py`).
+    `click_to_pay`: the scheme has said that the card is enrolled.
+
     No event shows `suspensions` and the auxiliary fields; they never change alone.
     """
 
@@ -91,6 +94,9 @@ class Card:
     auxiliary_exp: str | None = None
     pending_auxiliary_exp: str | None = None
     real_card_id: str | None = None
+    controls: str | None = None
+    limits: str | None = None
+    click_to_pay: bool = False
 
 
 def is_reusable(card: Card) -> bool:

@@ -47,6 +47,13 @@ class CommandName(StrEnum):
     EXPIRE = "EXPIRE"
     AUTO_RENEW = "AUTO_RENEW"
     DELETE_DUE = "DELETE_DUE"
+    TIME_OUT = "TIME_OUT"
+    UPDATE_CONTROLS = "UPDATE_CONTROLS"
+    UPDATE_LIMITS = "UPDATE_LIMITS"
+    PRODUCE = "PRODUCE"
+    CLICK_TO_PAY_ENROLMENT = "CLICK_TO_PAY_ENROLMENT"
+    CLICK_TO_PAY_UPDATE = "CLICK_TO_PAY_UPDATE"
+    CLICK_TO_PAY_OPTOUT = "CLICK_TO_PAY_OPTOUT"
     CONSUMER_REGISTER = "CONSUMER_REGISTER"
     CONSUMER_DEACTIVATE = "CONSUMER_DEACTIVATE"
     CONSUMER_REACTIVATE = "CONSUMER_REACTIVATE"
@@ -190,6 +197,54 @@ class Signal(CardCommand):
 
 @_wire
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeOut(CardCommand):
+    """TIME_OUT: nobody answered the PENDING operation `operation_id` in time."""
+
+    operation_id: str
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateControls(CardCommand):
+    """UPDATE_CONTROLS: the card's controls from now on, instead of those it had."""
+
+    controls: dict[str, object]
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateLimits(CardCommand):
+    """UPDATE_LIMITS: the card's limits from now on, instead of those it had."""
+
+    limits: dict[str, object]
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Produce(CardCommand):
+    """PRODUCE: the order of a plastic at the personalisation bureau."""
+
+    distribution_channel: str
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClickToPay(CardCommand):
+    """CLICK_TO_PAY_ENROLMENT or CLICK_TO_PAY_UPDATE; `name` is the card holder's."""
+
+    name: str
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClickToPayOptout(CardCommand):
+    """CLICK_TO_PAY_OPTOUT."""
+
+    name: str | None = None
+
+
+@_wire
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerCommand(Command):
     """CONSUMER_REGISTER, CONSUMER_DEACTIVATE, CONSUMER_REACTIVATE or CONSUMER_DELETE."""
 
@@ -228,6 +283,13 @@ COMMAND_CLASS: dict[CommandName, type[Command]] = {
     CommandName.EXPIRE: Signal,
     CommandName.AUTO_RENEW: Signal,
     CommandName.DELETE_DUE: Signal,
+    CommandName.TIME_OUT: TimeOut,
+    CommandName.UPDATE_CONTROLS: UpdateControls,
+    CommandName.UPDATE_LIMITS: UpdateLimits,
+    CommandName.PRODUCE: Produce,
+    CommandName.CLICK_TO_PAY_ENROLMENT: ClickToPay,
+    CommandName.CLICK_TO_PAY_UPDATE: ClickToPay,
+    CommandName.CLICK_TO_PAY_OPTOUT: ClickToPayOptout,
     CommandName.CONSUMER_REGISTER: ConsumerCommand,
     CommandName.CONSUMER_DEACTIVATE: ConsumerCommand,
     CommandName.CONSUMER_REACTIVATE: ConsumerCommand,

@@ -16,6 +16,7 @@ _SYSTEM_COMMANDS = frozenset(
         CommandName.EXPIRE,
         CommandName.AUTO_RENEW,
         CommandName.DELETE_DUE,
+        CommandName.TIME_OUT,
     }
 )
 
@@ -26,6 +27,9 @@ _DEFAULT_REASON_CODE: dict[CommandName, str] = {
     CommandName.AUTO_RENEW: "ISSUER_DECISION",
     CommandName.DELETE: "ISSUER_DECISION",
     CommandName.CONSUMER_DELETE: "ISSUER_DECISION",
+    CommandName.CLICK_TO_PAY_ENROLMENT: "ISSUER_DECISION",
+    CommandName.CLICK_TO_PAY_UPDATE: "ISSUER_DECISION",
+    CommandName.CLICK_TO_PAY_OPTOUT: "ISSUER_DECISION",
 }
 
 # domain.md 8: a user resumes with USER_DECISION by default, everyone else as in the table above.

@@ -11,24 +11,35 @@ from typing import NamedTuple
 
 from lifecycle.domain import months
 from lifecycle.domain.cards import TERMINAL, Card, Lock, OngoingOperation, Origin, State
-from lifecycle.domain.commands import Create, Renew, Replace, SetLock
+from lifecycle.domain.commands import (
+    ClickToPay,
+    Create,
+    Produce,
+    Renew,
+    Replace,
+    SetLock,
+    UpdateControls,
+    UpdateLimits,
+)
 from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.fields import time_ms_of
 from lifecycle.domain.guards import Case, renewed_month
-from lifecycle.domain.operations import Caused, Context, OperationKind
+from lifecycle.domain.operations import Caused, Context, OperationKind, Request
 from lifecycle.domain.products import Form
 from lifecycle.domain.reasons import LOCK_REASON, STRENGTH, Reason
+from lifecycle.domain.settings_objects import canonical
 
 _NOTHING: frozenset[str] = frozenset()
 _NO_LOCKS: frozenset[Lock] = frozenset()
 
 
 class Outcome(NamedTuple):
-    """The card after an effect, and what the effect did to another card."""
+    """The card after an effect, what the effect did to another card, and what it asks outside."""
 
     card: Card
     caused: tuple[Caused, ...] = ()
+    request: Request | None = None
 
 
 class Expiries(NamedTuple):
@@ -80,6 +91,9 @@ def _card(  # noqa: PLR0913 - the fields that change in the life of a card
         auxiliary_exp=auxiliary_exp,
         pending_auxiliary_exp=pending_auxiliary_exp,
         real_card_id=card.real_card_id,
+        controls=card.controls,
+        limits=card.limits,
+        click_to_pay=card.click_to_pay,
     )
 
 
@@ -368,6 +382,8 @@ def _succeeded_by(case: Case, dest: State, state: State) -> Outcome:
         second_name=card.second_name,
         predecessor_card_id=card.card_id,
         real_card_id=card.real_card_id,
+        controls=card.controls,
+        limits=card.limits,
     )
     relinked = state is State.ACTIVE
     return Outcome(
@@ -392,6 +408,45 @@ def expire(case: Case, dest: State) -> Outcome:
     return Outcome(_alive(card, dest, _expiries_of(card)))
 
 
+def set_controls(case: Case, _dest: State) -> Outcome:
+    """The controls are replaced, not merged: the operation is a PUT in the seed (S2)."""
+    card, command = case.existing, case.command
+    assert isinstance(command, UpdateControls)
+    controls = canonical(command.controls)
+    return Outcome(card if controls == card.controls else replace(card, controls=controls))
+
+
+def set_limits(case: Case, _dest: State) -> Outcome:
+    """The limits are replaced, not merged: the operation is a PUT in the seed (S2)."""
+    card, command = case.existing, case.command
+    assert isinstance(command, UpdateLimits)
+    limits = canonical(command.limits)
+    return Outcome(card if limits == card.limits else replace(card, limits=limits))
+
+
+def ask_outside(case: Case, _dest: State) -> Outcome:
+    """The card stays as it is until an outside party has answered (domain.md 7, 8)."""
+    card, command = case.existing, case.command
+    match command:
+        case Renew(new_card_id=str(new_card_id), new_card_state=str(new_card_state)):
+            kind = OperationKind.RENEW
+            data = {"newCardId": new_card_id, "newCardState": new_card_state}
+        case Produce():
+            kind = OperationKind.PRODUCE
+            data = {
+                "distributionChannel": command.distribution_channel,
+                "name": card.name,
+                "secondName": card.second_name or "",
+                "exp": card.pending_exp or card.exp or "",
+            }
+        case _:
+            kind = OperationKind(command.command)
+            data = {"scheme": card.terms.scheme, "consumerId": card.consumer_id}
+            if isinstance(command, ClickToPay):
+                data["name"] = command.name
+    return Outcome(card, request=Request(kind, data))
+
+
 EFFECTS: dict[str, Callable[[Case, State], Outcome]] = {
     effect.__name__: effect
     for effect in (
@@ -409,5 +464,8 @@ EFFECTS: dict[str, Callable[[Case, State], Outcome]] = {
         delete,
         delete_when_due,
         expire,
+        set_controls,
+        set_limits,
+        ask_outside,
     )
 }

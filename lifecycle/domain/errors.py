@@ -38,6 +38,8 @@ class ErrorCode(StrEnum):
     PAN_NOT_REUSABLE = "PAN_NOT_REUSABLE"
     BIN_RANGE_EXHAUSTED = "BIN_RANGE_EXHAUSTED"
     ACTIVATION_FAILED = "ACTIVATION_FAILED"
+    OPERATION_TIMED_OUT = "OPERATION_TIMED_OUT"
+    OUTSIDE_PARTY_FAILED = "OUTSIDE_PARTY_FAILED"
 
 
 SENTENCE: dict[ErrorCode, str] = {
@@ -70,4 +72,6 @@ SENTENCE: dict[ErrorCode, str] = {
     ErrorCode.PAN_NOT_REUSABLE: "The card number is, or was, the number of another card.",
     ErrorCode.BIN_RANGE_EXHAUSTED: "The BIN range of the product has no free card numbers left.",
     ErrorCode.ACTIVATION_FAILED: "The answer that activates the card is wrong or missing.",
+    ErrorCode.OPERATION_TIMED_OUT: "No answer came from outside in time.",
+    ErrorCode.OUTSIDE_PARTY_FAILED: "The outside party could not do what it was asked.",
 }

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
+from unicodedata import category
 
 from pydantic.alias_generators import to_camel
 
@@ -23,8 +24,12 @@ from lifecycle.domain.commands import (
 from lifecycle.domain.defaults import default_requestor
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.products import ActivationMethod, Form
+from lifecycle.domain.settings_objects import canonical
 
 ENCRYPTED_DATA_CHARACTERS_MAX = 8_192
+HOLDER_NAME_CHARACTERS_MAX = 26
+_HOLDER_NAME_SIGNS = frozenset(" ,.'_#;:/-")
+_ARABIC = ("\u0600", "\u06ff")
 VALIDITY_MONTHS_MIN, VALIDITY_MONTHS_MAX = 1, 240
 AUTO_RENEW_DAYS_MIN, AUTO_RENEW_DAYS_MAX = 1, 365
 
@@ -44,6 +49,8 @@ _is_status_reason: _Test = re.compile(r"[a-zA-Z]{0,2}").fullmatch
 _is_expiry: _Test = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}").fullmatch
 _is_scheme: _Test = re.compile(r"[A-Z][A-Z0-9_]{0,31}").fullmatch
 _is_bin: _Test = re.compile(r"[0-9]{6,11}").fullmatch
+# Our choice, the seed's list of channels is lost.
+_is_distribution_channel: _Test = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 _is_time = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?Z"
 ).fullmatch
@@ -70,6 +77,20 @@ def time_ms_of(text: str) -> int | None:
     since = moment - _EPOCH
     seconds = since.days * 86_400 + since.seconds
     return seconds * _MS_PER_SECOND + int(fraction.ljust(3, "0")[:3])
+
+
+def _is_holder_name(text: str) -> bool:
+    """The name for Click to Pay: letters and digits of any script, and a few signs (S5)."""
+    return 0 < len(text) <= HOLDER_NAME_CHARACTERS_MAX and all(
+        character in _HOLDER_NAME_SIGNS
+        or category(character)[0] in "LN"
+        or _ARABIC[0] <= character <= _ARABIC[1]
+        for character in text
+    )
+
+
+def _is_settings(settings: dict[str, object]) -> bool:
+    return canonical(settings) is not None
 
 
 def _is_encrypted_data(text: str) -> bool:
@@ -125,6 +146,12 @@ _PATTERNS: dict[CommandName, tuple[_Rule, ...]] = {
         new_auxiliary_exp=_is_expiry,
         encrypted_data=_is_encrypted_data,
     ),
+    CommandName.UPDATE_CONTROLS: _rules(controls=_is_settings),
+    CommandName.UPDATE_LIMITS: _rules(limits=_is_settings),
+    CommandName.PRODUCE: _rules(distribution_channel=_is_distribution_channel),
+    CommandName.CLICK_TO_PAY_ENROLMENT: _rules(name=_is_holder_name),
+    CommandName.CLICK_TO_PAY_UPDATE: _rules(name=_is_holder_name),
+    CommandName.CLICK_TO_PAY_OPTOUT: _rules(name=_is_holder_name),
     CommandName.PRODUCT_DEFINE: _rules(scheme=_is_scheme, bin=_is_bin),
 }
 _INITIAL_STATES = frozenset({State.INACTIVE, State.ACTIVE})

@@ -22,12 +22,16 @@ _MAY_EXPIRE = frozenset({State.INACTIVE, State.ACTIVE, State.SUSPENDED})
 
 
 class Case(NamedTuple):
-    """What a decision about a card looks at. `reason_code` has the default filled in."""
+    """What a decision about a card looks at. `reason_code` has the default filled in.
+
+    `is_answered`: the command was taken before, and an outside party has answered since.
+    """
 
     card: Card | None
     command: CardCommand
     reason_code: str | None
     context: Context
+    is_answered: bool = False
 
     @property
     def existing(self) -> Card:
@@ -113,6 +117,22 @@ def card_can_be_renewed(case: Case) -> bool:
 def reason_replaces(case: Case) -> bool:
     """Renewed under another id because it was lost, stolen or broken (domain.md 2.1)."""
     return reasons.replaces_card(case.reason_code)
+
+
+def number_is_there(case: Case) -> bool:
+    """A v1 renew brings the new number, or the issuer's CMS has sent it (domain.md 3.3)."""
+    command = case.command
+    return case.is_answered or (isinstance(command, Renew) and command.encrypted_data is not None)
+
+
+def plastic_can_be_made(case: Case) -> bool:
+    """There is nothing to produce of a VIRTUAL card."""
+    return card_is_physical(case)
+
+
+def scheme_may_know_the_card(case: Case) -> bool:
+    """The card is enrolled in Click to Pay, or is about to be."""
+    return case.existing.click_to_pay or case.context.enrolment_is_pending
 
 
 def replacement_is_due(case: Case) -> bool:
@@ -294,6 +314,9 @@ GUARDS: dict[str, Callable[[Case], bool]] = {
         a_renewal_waits,
         card_can_be_renewed,
         reason_replaces,
+        number_is_there,
+        plastic_can_be_made,
+        scheme_may_know_the_card,
         replacement_is_due,
         card_id_is_reusable,
         new_card_id_is_free,

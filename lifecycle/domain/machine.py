@@ -38,6 +38,12 @@ class Trigger(StrEnum):
     EXPIRE = "EXPIRE"
     AUTO_RENEW = "AUTO_RENEW"
     DELETE_DUE = "DELETE_DUE"
+    PRODUCE = "PRODUCE"
+    CLICK_TO_PAY_ENROLMENT = "CLICK_TO_PAY_ENROLMENT"
+    CLICK_TO_PAY_UPDATE = "CLICK_TO_PAY_UPDATE"
+    CLICK_TO_PAY_OPTOUT = "CLICK_TO_PAY_OPTOUT"
+    UPDATE_CONTROLS = "UPDATE_CONTROLS"
+    UPDATE_LIMITS = "UPDATE_LIMITS"
 
 
 # A signal or timer that does not apply is ignored, whatever else is wrong with it (domain.md 8).
@@ -98,6 +104,7 @@ REQUIREMENT: dict[str, Requirement] = {
     "card_can_be_renewed": Requirement(Stage.STATE, ErrorCode.REPLACEMENT_REQUIRED),
     "a_renewal_waits": Requirement(Stage.STATE, ErrorCode.CARD_EXPIRED),
     "replacement_is_due": Requirement(Stage.STATE, ErrorCode.CARD_EXPIRED),
+    "plastic_can_be_made": Requirement(Stage.STATE, ErrorCode.OPERATION_NOT_ALLOWED),
     "reason_is_stronger": Requirement(Stage.STATE, ErrorCode.ALREADY_SUSPENDED),
     "product_may_have_a_real_card": Requirement(Stage.STATE, ErrorCode.FIELD_INVALID_VALUE),
     "real_card_is_active": Requirement(Stage.STATE, ErrorCode.CARD_NOT_ACTIVE),
@@ -256,17 +263,46 @@ def _renew_v1() -> list[_Row]:
 
 
 def _renew_moving() -> list[_Row]:
-    """The card leaves, its successor has another id and number (domain.md 2.1)."""
+    """The card leaves, its successor has another id and number (domain.md 2.1).
+
+    Without the number nothing changes until the issuer's CMS has sent it (domain.md 3.3).
+    """
     on = Trigger.RENEW_MOVING
-    lost = ("reason_replaces",)
+    there, lost = ("number_is_there",), ("reason_replaces",)
+    found = (*there, *lost)
     sources = [(_ACTIVE, _MOVE_NEEDS), (_SUSPENDED, _MOVE_NEEDS), (_EXPIRED, _MOVE_EXPIRED_NEEDS)]
     return [
         row
         for source, needs in sources
         for row in (
-            _row(on, source, State.REPLACED, "renew_moving", given=lost, needs=needs),
-            _row(on, source, State.RENEWED, "renew_moving", unless=lost, needs=needs),
+            _row(on, source, source, "ask_outside", unless=there, needs=needs),
+            _row(on, source, State.REPLACED, "renew_moving", given=found, needs=needs),
+            _row(on, source, State.RENEWED, "renew_moving", given=there, unless=lost, needs=needs),
         )
+    ]
+
+
+def _settings_and_outside_parties() -> list[_Row]:
+    """The state stays; what an outside party does is told by its reply."""
+    known = ("scheme_may_know_the_card",)
+    make, optout = Trigger.PRODUCE, Trigger.CLICK_TO_PAY_OPTOUT
+    return [
+        *(
+            _row(on, source, source, effect)
+            for on, effect in (
+                (Trigger.UPDATE_CONTROLS, "set_controls"),
+                (Trigger.UPDATE_LIMITS, "set_limits"),
+            )
+            for source in (_INACTIVE, _ACTIVE, _SUSPENDED)
+        ),
+        *(
+            _row(make, source, source, "ask_outside", needs=("plastic_can_be_made",))
+            for source in (_INACTIVE, _ACTIVE)
+        ),
+        _row(Trigger.CLICK_TO_PAY_ENROLMENT, _ACTIVE, _ACTIVE, "ask_outside"),
+        _row(Trigger.CLICK_TO_PAY_UPDATE, _ACTIVE, _ACTIVE, "ask_outside"),
+        *(_row(optout, source, source, "ask_outside", given=known) for source in State),
+        *(_row(optout, source, source, "change_nothing", unless=known) for source in State),
     ]
 
 
@@ -324,6 +360,7 @@ MACHINE = Machine(
         *_renew_moving(),
         *_delete_and_lock(),
         *_signals_and_timers(),
+        *_settings_and_outside_parties(),
     ],
     auto_transitions=False,
 )
@@ -373,6 +410,10 @@ _NOT_FOUND_OR_TERMINAL: dict[State | None, ErrorCode | Ignored] = {
     State.DELETED: ErrorCode.CARD_DELETED,
 }
 
+_NOT_ACTIVE: dict[State | None, ErrorCode | Ignored] = dict.fromkeys(
+    (_INACTIVE, _SUSPENDED, _EXPIRED), ErrorCode.CARD_NOT_ACTIVE
+)
+
 # The cells of domain.md 2.1 that are an error code whatever the command says, row by row. A cell
 # whose code depends on the card is in the machine, and its code in `REQUIREMENT`.
 _REFUSAL_ROWS: dict[Trigger, dict[State | None, ErrorCode | Ignored]] = {
@@ -392,6 +433,12 @@ _REFUSAL_ROWS: dict[Trigger, dict[State | None, ErrorCode | Ignored]] = {
     Trigger.RENEW_V1: {_INACTIVE: ErrorCode.NOT_ACTIVATED},
     Trigger.RENEW_MOVING: {_INACTIVE: ErrorCode.NOT_ACTIVATED},
     Trigger.DELETE: {},
+    Trigger.PRODUCE: dict.fromkeys((_SUSPENDED, _EXPIRED), ErrorCode.OPERATION_NOT_ALLOWED),
+    Trigger.CLICK_TO_PAY_ENROLMENT: _NOT_ACTIVE,
+    Trigger.CLICK_TO_PAY_UPDATE: _NOT_ACTIVE,
+    Trigger.CLICK_TO_PAY_OPTOUT: {None: ErrorCode.CARD_NOT_FOUND},
+    Trigger.UPDATE_CONTROLS: {_EXPIRED: ErrorCode.OPERATION_NOT_ALLOWED},
+    Trigger.UPDATE_LIMITS: {_EXPIRED: ErrorCode.OPERATION_NOT_ALLOWED},
     **{
         signal: dict.fromkeys(
             (state for state in (None, *State) if (state, signal) not in TABLE), Ignored.IGNORED
@@ -401,7 +448,7 @@ _REFUSAL_ROWS: dict[Trigger, dict[State | None, ErrorCode | Ignored]] = {
 }
 
 # Triggers for which an unknown card or a terminal state is nothing special.
-_RULED_WHOLE = frozenset({Trigger.CREATE, Trigger.REGISTER, *SIGNALS})
+_RULED_WHOLE = frozenset({Trigger.CREATE, Trigger.REGISTER, Trigger.CLICK_TO_PAY_OPTOUT, *SIGNALS})
 
 REFUSAL: dict[tuple[State | None, Trigger], ErrorCode | Ignored] = {
     (state, trigger): code

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from lifecycle.domain.cards import Card
-from lifecycle.domain.commands import Requestor
+from lifecycle.domain.commands import CardCommand, Requestor
 from lifecycle.domain.consumers import Consumer, ConsumerState
 from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.errors import ErrorCode
@@ -26,6 +26,12 @@ class OperationKind(StrEnum):
     REPLACE = "REPLACE"
     LOCK = "LOCK"
     EXPIRE = "EXPIRE"
+    PRODUCE = "PRODUCE"
+    UPDATE_CONTROLS = "UPDATE_CONTROLS"
+    UPDATE_LIMITS = "UPDATE_LIMITS"
+    CLICK_TO_PAY_ENROLMENT = "CLICK_TO_PAY_ENROLMENT"
+    CLICK_TO_PAY_UPDATE = "CLICK_TO_PAY_UPDATE"
+    CLICK_TO_PAY_OPTOUT = "CLICK_TO_PAY_OPTOUT"
     RELINK = "RELINK"
     CONSUMER_REGISTER = "CONSUMER_REGISTER"
     CONSUMER_DEACTIVATE = "CONSUMER_DEACTIVATE"
@@ -44,6 +50,47 @@ class Status(StrEnum):
 
 NO_DETAILS: Mapping[str, str] = MappingProxyType({})
 """The `details` of most operations."""
+
+
+OUTSIDE_KINDS = frozenset(
+    {
+        OperationKind.RENEW,
+        OperationKind.PRODUCE,
+        OperationKind.CLICK_TO_PAY_ENROLMENT,
+        OperationKind.CLICK_TO_PAY_UPDATE,
+        OperationKind.CLICK_TO_PAY_OPTOUT,
+    }
+)
+"""The kinds that may be PENDING; each has its own time-out (domain.md 5)."""
+
+
+class Request(NamedTuple):
+    """What an outside party is asked to do: `kind` and `data` of a request (design.md 2)."""
+
+    kind: OperationKind
+    data: Mapping[str, str]
+
+
+class Reply(NamedTuple):
+    """What an outside party answered; its `encryptedData`, if any, is in `Context.opened`.
+
+    `error_code` is as sent, for an answer that is not successful.
+    """
+
+    is_successful: bool
+    error_code: str | None = None
+
+
+class Pending(NamedTuple):
+    """A PENDING operation: what the decision that ends it must know of the one that began it.
+
+    Times are milliseconds since the epoch. `incarnation` is the card's when the operation began.
+    """
+
+    command: CardCommand
+    start_time_ms: int
+    deadline_ms: int
+    incarnation: int
 
 
 class Context(NamedTuple):
@@ -85,6 +132,8 @@ class Context(NamedTuple):
     new_card: Card | None = None
     real_card: Card | None = None
     real_card_virtual_cards: int = 0
+    pending: Pending | None = None
+    enrolment_is_pending: bool = False
 
 
 class NumberChangeKind(StrEnum):
@@ -129,7 +178,10 @@ class Decision(NamedTuple):
     `registers_consumer`: the command's consumer is unknown and becomes ACTIVE. `numbers`: what the
     number vault has to do. `cascade_reason`: the subject has left for good, and each card of the
     consumer, or virtual card of the card, that is not terminal is to get a DELETE with this
-    reasonCode (domain.md 8; its id is `timers.cascade_id`).
+    reasonCode (domain.md 8; its id is `timers.cascade_id`). `request`: what a PENDING operation
+    asks of an outside party. `ends_pending`: this is the end of the PENDING operation, whose id,
+    startTime, commandId and correlationId it keeps. `error_code` is an `ErrorCode`, or the outside
+    party's own.
     """
 
     kind: OperationKind
@@ -140,12 +192,14 @@ class Decision(NamedTuple):
     reason: str | None = None
     correlation_id: str | None = None
     details: Mapping[str, str] = NO_DETAILS
-    error_code: ErrorCode | None = None
+    error_code: str | None = None
     error: str | None = None
     caused: tuple[Caused, ...] = ()
     registers_consumer: bool = False
     numbers: tuple[NumberChange, ...] = ()
     cascade_reason: str | None = None
+    request: Request | None = None
+    ends_pending: bool = False
 
 
 class Ignored(StrEnum):

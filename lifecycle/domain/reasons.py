@@ -52,6 +52,9 @@ ACCEPTED: dict[CommandName, frozenset[str]] = {
         {Reason.CLOSED_ACCOUNT, Reason.CLOSED_CARD, *_REPLACE_REASONS, *_DECISIONS}
     ),
     CommandName.CONSUMER_DELETE: _DECISIONS,
+    CommandName.CLICK_TO_PAY_ENROLMENT: _DECISIONS,
+    CommandName.CLICK_TO_PAY_UPDATE: _DECISIONS,
+    CommandName.CLICK_TO_PAY_OPTOUT: _DECISIONS,
 }
 ACCEPTED_BY_RENEW_V1: frozenset[str] = _DECISIONS | _REPLACE_REASONS
 

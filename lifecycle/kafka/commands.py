@@ -24,7 +24,7 @@ from lifecycle.domain.commands import (
     SubjectKind,
     subject_of,
 )
-from lifecycle.domain.defaults import DEFAULT_STATE, default_reason_code, default_requestor
+from lifecycle.domain.defaults import default_reason_code, default_requestor, default_state
 from lifecycle.kafka import cloudevents, sensitive
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.kafka.records import DeadLetterCode, RawRecord, RefusedError, shown
@@ -36,19 +36,23 @@ MAX_COMMAND_BYTES_DEFAULT = 65_536
 """`LIFECYCLE_MAX_COMMAND_BYTES` when it is not set: of the value alone, headers don't count."""
 
 CONTENT_HASH_BYTES = 16
+ENCRYPTED_DATA = "encryptedData"
 
 
 class Parsed(NamedTuple):
     """A command that is fit to be decided.
 
     `content_hash` is the first half of SHA-256 over its content: equal for the same content
-    (design.md 5, "Same content"). `traceparent` is a valid W3C value or None.
+    (design.md 5, "Same content"). `traceparent` is a valid W3C value or None. `content` is kept of
+    a command with `encryptedData` only: when that was opened, `content_hash_of` goes by what it
+    holds, because encrypting the same again gives other bytes.
     """
 
     command: Command
     subject: Subject
     content_hash: bytes
     traceparent: str | None
+    content: Mapping[str, object] | None = None
 
 
 class Broken(NamedTuple):
@@ -104,8 +108,10 @@ def _parse(record: RawRecord, max_command_bytes: int) -> Parsed:
                 DeadLetterCode.SENSITIVE_DATA,
                 f"A card number stands in {found.place}; send it only inside encryptedData.",
             )
-    content_hash = _content_hash(name, command, body, may_hold_nulls=b"null" in value)
-    return Parsed(command, subject, content_hash, opened.traceparent)
+    content = _content(name, command, body, may_hold_nulls=b"null" in value)
+    content_hash = _hash(content, with_numbers=name in _WITH_NUMBERS)
+    kept = content if ENCRYPTED_DATA in content else None
+    return Parsed(command, subject, content_hash, opened.traceparent, kept)
 
 
 class _Opened(NamedTuple):
@@ -255,16 +261,23 @@ def _bad_format(field: str, wanted: str) -> RefusedError:
 
 # Commands whose fields are only texts and truth values: orjson, which sorts ASCII names as RFC 8785
 # does, writes exactly its JSON and is twenty times as fast. Numbers it may write otherwise.
-_WITH_NUMBERS = frozenset({CommandName.PRODUCT_DEFINE})
+_WITH_NUMBERS = frozenset(
+    {CommandName.PRODUCT_DEFINE, CommandName.UPDATE_CONTROLS, CommandName.UPDATE_LIMITS}
+)
 
 
-def _content_hash(
-    name: CommandName, command: Command, body: dict[str, object], *, may_hold_nulls: bool
-) -> bytes:
-    """The first half of SHA-256 over the content of a command (design.md 5, "Same content").
+def content_hash_of(content: Mapping[str, object], encrypted_data: str) -> bytes:
+    """The content hash of a command whose `encryptedData` was opened.
 
-    `body` is a valid command's object and is filled in place. `encryptedData` enters as its text.
+    `encrypted_data` is a keyed fingerprint of what it holds, and enters in its place.
     """
+    return _hash({**content, ENCRYPTED_DATA: encrypted_data}, with_numbers=False)
+
+
+def _content(
+    name: CommandName, command: Command, body: dict[str, object], *, may_hold_nulls: bool
+) -> dict[str, object]:
+    """The content of a command (design.md 5, "Same content"): `body`, filled in place."""
     requestor = command.requestor
     if requestor is None:
         requestor = default_requestor(name, command.issuer_id)
@@ -273,11 +286,16 @@ def _content_hash(
         reason_code = default_reason_code(name, requestor.type)
         if reason_code is not None:
             body["reasonCode"] = reason_code
-    if name is CommandName.CREATE and body.get("state") is None:
-        body["state"] = DEFAULT_STATE
+    state = default_state(name)
+    if state is not None and body.get("state") is None:
+        body["state"] = state
     # Only optional fields can be null here, and those have no members of their own.
-    content = _without_nulls(body) if may_hold_nulls else body
-    if name in _WITH_NUMBERS:
+    return _without_nulls(body) if may_hold_nulls else body
+
+
+def _hash(content: Mapping[str, object], *, with_numbers: bool) -> bytes:
+    """The first half of SHA-256 over the RFC 8785 JSON of a content."""
+    if with_numbers:
         canonical = rfc8785.dumps(cast("dict[str, str]", content))
     else:
         canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)

@@ -17,7 +17,6 @@ import orjson
 from lifecycle.domain.cards import Card, Lock, State, digital_cards
 from lifecycle.domain.commands import Requestor, Subject, SubjectKind
 from lifecycle.domain.consumers import Consumer
-from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.identifiers import event_id
 from lifecycle.domain.operations import NO_DETAILS, OperationKind, Status
 from lifecycle.domain.products import Product
@@ -56,7 +55,7 @@ class Recorded(NamedTuple):
     reason_code: str | None = None
     reason: str | None = None
     details: Mapping[str, str] = NO_DETAILS
-    error_code: ErrorCode | None = None
+    error_code: str | None = None
     error: str | None = None
     correlation_id: str | None = None
     causation_id: UUID | None = None

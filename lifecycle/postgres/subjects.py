@@ -63,7 +63,8 @@ async def load_cards(
         SELECT issuer_id, card_id, incarnation, state, state_reason, suspensions, locks,
             ongoing_operation, exp, pending_exp, last4, consumer_id, card_product_id, origin, terms,
             name, second_name, predecessor_card_id, successor_card_id, delete_at_ms,
-            digital_cards_relinked,
+            digital_cards_relinked, has_auxiliary_pan, auxiliary_exp, pending_auxiliary_exp,
+            real_card_id,
             version, version_time_ms, last_time_ms, last_hash, command_count, recent_commands
         FROM unnest($1::text[], $2::text[]) AS wanted(issuer_id, card_id)
         JOIN card USING (issuer_id, card_id)
@@ -95,8 +96,12 @@ async def load_cards(
             successor_card_id=row[18],
             delete_at_ms=row[19],
             digital_cards_relinked=row[20],
+            has_auxiliary_pan=row[21],
+            auxiliary_exp=row[22],
+            pending_auxiliary_exp=row[23],
+            real_card_id=row[24],
         )
-        loaded[row[0], row[1]] = (card, _chain_from(row, 21))
+        loaded[row[0], row[1]] = (card, _chain_from(row, 25))
     return loaded
 
 
@@ -109,6 +114,7 @@ async def insert_cards(connection: asyncpg.Connection, cards: Sequence[tuple[Car
             *("locks", "ongoing_operation", "exp", "pending_exp", "last4", "consumer_id"),
             *("card_product_id", "origin", "terms", "name", "second_name", "predecessor_card_id"),
             *("successor_card_id", "delete_at_ms", "digital_cards_relinked"),
+            *("has_auxiliary_pan", "auxiliary_exp", "pending_auxiliary_exp", "real_card_id"),
             *_CHAIN_COLUMNS,
         ],
         records=[
@@ -118,7 +124,8 @@ async def insert_cards(connection: asyncpg.Connection, cards: Sequence[tuple[Car
                 *(card.exp, card.pending_exp, card.last4, card.consumer_id, card.card_product_id),
                 *(card.origin, _terms_text(card.terms), card.name, card.second_name),
                 *(card.predecessor_card_id, card.successor_card_id, card.delete_at_ms),
-                card.digital_cards_relinked,
+                *(card.digital_cards_relinked, card.has_auxiliary_pan, card.auxiliary_exp),
+                *(card.pending_auxiliary_exp, card.real_card_id),
                 *_chain_values(chain),
             )
             for card, chain in cards
@@ -142,17 +149,21 @@ async def update_cards(
             state = u.state, state_reason = u.state_reason, suspensions = u.suspensions,
             locks = u.locks, ongoing_operation = u.ongoing_operation, exp = u.exp,
             pending_exp = u.pending_exp, successor_card_id = u.successor_card_id,
-            digital_cards_relinked = u.digital_cards_relinked, version = u.version,
+            digital_cards_relinked = u.digital_cards_relinked, last4 = u.last4,
+            has_auxiliary_pan = u.has_auxiliary_pan, auxiliary_exp = u.auxiliary_exp,
+            pending_auxiliary_exp = u.pending_auxiliary_exp, version = u.version,
             version_time_ms = u.version_time_ms, last_time_ms = u.last_time_ms,
             last_hash = u.last_hash, command_count = u.command_count,
             recent_commands = u.recent_commands
         FROM unnest(
             $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-            $8::text[], $9::text[], $10::text[], $11::boolean[], $12::bigint[], $13::bigint[],
-            $14::bigint[], $15::bytea[], $16::bigint[], $17::bytea[], $18::bigint[], $19::bytea[]
+            $8::text[], $9::text[], $10::text[], $11::boolean[], $12::text[], $13::boolean[],
+            $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bytea[],
+            $20::bigint[], $21::bytea[], $22::bigint[], $23::bytea[]
         ) AS u(issuer_id, card_id, state, state_reason, suspensions, locks, ongoing_operation,
-            exp, pending_exp, successor_card_id, digital_cards_relinked, version, version_time_ms,
-            last_time_ms, last_hash, command_count, recent_commands, read_version, read_hash)
+            exp, pending_exp, successor_card_id, digital_cards_relinked, last4, has_auxiliary_pan,
+            auxiliary_exp, pending_auxiliary_exp, version, version_time_ms, last_time_ms,
+            last_hash, command_count, recent_commands, read_version, read_hash)
         WHERE card.issuer_id = u.issuer_id AND card.card_id = u.card_id
             AND card.version = u.read_version AND card.last_hash IS NOT DISTINCT FROM u.read_hash
         """,
@@ -167,9 +178,55 @@ async def update_cards(
         [card.pending_exp for card, _, _ in changes],
         [card.successor_card_id for card, _, _ in changes],
         [card.digital_cards_relinked for card, _, _ in changes],
+        [card.last4 for card, _, _ in changes],
+        [card.has_auxiliary_pan for card, _, _ in changes],
+        [card.auxiliary_exp for card, _, _ in changes],
+        [card.pending_auxiliary_exp for card, _, _ in changes],
         *_chain_arrays([(now, read) for _, now, read in changes]),
     )
     _assert_all_stored("card", stored, len(changes))
+
+
+async def replace_cards(
+    connection: asyncpg.Connection, changes: Sequence[tuple[Card, Chain, Chain]]
+) -> None:
+    """Store cards whose id began a new life, each with its chain now and its chain as read.
+
+    Raises:
+        ChainBrokenError: a row has not the version and hash that were read under the lock.
+    """
+    deleted = await connection.execute(
+        """
+        DELETE FROM card USING unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
+            AS u(issuer_id, card_id, read_version, read_hash)
+        WHERE card.issuer_id = u.issuer_id AND card.card_id = u.card_id
+            AND card.version = u.read_version AND card.last_hash IS NOT DISTINCT FROM u.read_hash
+        """,
+        [card.issuer_id for card, _, _ in changes],
+        [card.card_id for card, _, _ in changes],
+        [read.version for _, _, read in changes],
+        [read.last_hash for _, _, read in changes],
+    )
+    _assert_all_stored("card", deleted, len(changes))
+    await insert_cards(connection, [(card, now) for card, now, _ in changes])
+
+
+async def count_virtual_cards(
+    connection: asyncpg.Connection, real_cards: Sequence[Key]
+) -> dict[Key, int]:
+    """How many virtual cards that are not terminal stand for each of these cards."""
+    rows = await connection.fetch(
+        """
+        SELECT u.issuer_id, u.card_id, count(*)
+        FROM unnest($1::text[], $2::text[]) AS u(issuer_id, card_id)
+        JOIN card ON card.issuer_id = u.issuer_id AND card.real_card_id = u.card_id
+        WHERE card.state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
+        GROUP BY u.issuer_id, u.card_id
+        """,
+        [issuer_id for issuer_id, _ in real_cards],
+        [card_id for _, card_id in real_cards],
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
 
 
 async def lock_consumers(

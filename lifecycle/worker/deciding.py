@@ -12,14 +12,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from lifecycle.domain.cards import Card
+from lifecycle.domain.cards import TERMINAL, Card
 from lifecycle.domain.chain import Chain, recent_content_hash, remember_command
 from lifecycle.domain.commands import (
     Activate,
     CardCommand,
+    Command,
     ConsumerCommand,
     Create,
     DefineProduct,
+    Delete,
     Renew,
     Replace,
     Resume,
@@ -27,8 +29,9 @@ from lifecycle.domain.commands import (
     SubjectKind,
 )
 from lifecycle.domain.consumers import Consumer, ConsumerState
+from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.decide import decide_card, decide_consumer, decide_product
-from lifecycle.domain.identifiers import caused_operation_id, generated_card_ids, operation_id
+from lifecycle.domain.identifiers import caused_operation_id
 from lifecycle.domain.operations import Caused, Context, Decision, Ignored, Status
 from lifecycle.domain.products import Product
 from lifecycle.domain.timers import cause_of
@@ -40,24 +43,13 @@ from lifecycle.postgres.cascades import CascadeRow
 from lifecycle.postgres.operations import DeadLetterRow, OperationRow, OutboxRow
 from lifecycle.postgres.subjects import Key
 from lifecycle.settings import Settings
+from lifecycle.worker.numbers import Numbers
+from lifecycle.worker.opening import Opening
 from lifecycle.worker.subjects import Subjects, Tracked
+from lifecycle.worker.taken import Taken
 from lifecycle.worker.timers import TIMER_COMMANDS, TimerChanges, timer_changes
 
 RETENTION_MONTHS = 3
-_GENERATED_IDS_TRIED_MAX = 100_000
-
-
-class Taken(NamedTuple):
-    """A record of a poll, parsed once, with the lane it came from and the lane it belongs to.
-
-    `operation_id` and `generated_card_id` are derived from it; None where there is none.
-    """
-
-    record: RawRecord
-    parsed: Parsed | Broken
-    home_lane: int | None
-    operation_id: UUID | None
-    generated_card_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -84,30 +76,6 @@ class Decided:
     timers: TimerChanges = field(default_factory=lambda: TimerChanges([], []))
 
 
-def take(record: RawRecord, parsed: Parsed | Broken, partition_count: int) -> Taken:
-    """Derive what the reads need to know of a record before any lock is taken."""
-    if isinstance(parsed, Broken):
-        return Taken(record, parsed, None, None)
-    home_lane = partition_of(key_of(parsed.subject), partition_count)
-    identity = operation_id(parsed.subject, parsed.command.command_id)
-    generated = None
-    if isinstance(parsed.command, Replace):
-        generated = _generated_card_id(parsed.command, identity, home_lane, partition_count)
-    return Taken(record, parsed, home_lane, identity, generated)
-
-
-def _generated_card_id(
-    command: Replace, identity: UUID, home_lane: int, partition_count: int
-) -> str:
-    """The id of the new card: the first derived one that stays in the old card's lane."""
-    for tried, card_id in enumerate(generated_card_ids(identity)):
-        subject = Subject(SubjectKind.CARD, command.issuer_id, card_id)
-        if partition_of(key_of(subject), partition_count) == home_lane:
-            return card_id
-        assert tried < _GENERATED_IDS_TRIED_MAX, "murmur2 leaves no partition out"
-    raise AssertionError("generated_card_ids is endless")
-
-
 class Deciding:
     """Decides the records of one batch in their order.
 
@@ -120,12 +88,14 @@ class Deciding:
         subjects: Subjects,
         content_hashes: Mapping[UUID, bytes],
         last_seq: Mapping[int, int],
+        numbers: Numbers,
     ) -> None:
         """Start from what was read under the locks; `last_seq` has every lane that is locked."""
         self._settings = settings
         self._subjects = subjects
         self._content_hashes = dict(content_hashes)
         self._decided = Decided(last_seq=dict(last_seq))
+        self._numbers = numbers
         self._timer_ignored_at_ms: dict[Key, int] = {}
 
     def decide(self, batch: Sequence[Taken]) -> Decided:
@@ -190,34 +160,10 @@ class Deciding:
         zone = self._settings.issuer_time_zones.get(issuer_id, "UTC")
         version_time_ms = tracked.chain.version_time_ms
         if isinstance(command, CardCommand):
-            card: Card | None = tracked.entity
-            consumer_state, product, predecessor, generated_in_use = None, None, None, False
-            if isinstance(command, Create):
-                consumer_state = self._consumer_state(issuer_id, command.consumer_id)
-                defined = self._subjects.products.get((issuer_id, command.card_product_id))
-                product = defined.entity.terms if defined and defined.entity else None
-            elif card is not None:
-                if isinstance(command, Activate | Resume | Replace):
-                    consumer_state = self._consumer_state(issuer_id, card.consumer_id)
-                if isinstance(command, Activate | Renew) and card.predecessor_card_id is not None:
-                    predecessor = self._subjects.cards[issuer_id, card.predecessor_card_id].entity
-                if taken.generated_card_id is not None:
-                    new_card = self._subjects.cards[issuer_id, taken.generated_card_id]
-                    generated_in_use = new_card.entity is not None
-            return decide_card(
-                card,
-                command,
-                Context(
-                    start_time_ms=start_time_ms,
-                    version_time_ms=version_time_ms,
-                    issuer_time_zone=zone,
-                    consumer_state=consumer_state,
-                    product=product,
-                    generated_card_id=taken.generated_card_id,
-                    generated_card_id_in_use=generated_in_use,
-                    predecessor=predecessor,
-                ),
-            )
+            assert taken.operation_id is not None
+            when = (start_time_ms, version_time_ms, zone)
+            context = self._card_context(taken, tracked.entity, taken.operation_id, when)
+            return decide_card(tracked.entity, command, context)
         context = Context(
             start_time_ms=start_time_ms, version_time_ms=version_time_ms, issuer_time_zone=zone
         )
@@ -225,6 +171,65 @@ class Deciding:
             return decide_consumer(tracked.entity, command, context)
         assert isinstance(command, DefineProduct), f"{type(command).__name__} has no rules"
         return decide_product(tracked.entity, command, context)
+
+    def _card_context(
+        self,
+        taken: Taken,
+        card: Card | None,
+        identity: UUID,
+        when: tuple[int, int | None, str],
+    ) -> Context:
+        """What a decision about a card may look at; `when` are the first fields of it."""
+        assert isinstance(taken.parsed, Parsed)
+        command = taken.parsed.command
+        issuer_id = command.issuer_id
+        match command:
+            case Create():
+                defined = self._subjects.products[issuer_id, command.card_product_id].entity
+                return Context(
+                    *when,
+                    consumer_state=self._consumer_state(issuer_id, command.consumer_id),
+                    product=defined.terms if defined is not None else None,
+                    generated_last4=self._numbers.drawn_last4(identity),
+                    opened=taken.opening.credentials if taken.opening else None,
+                    pan_is_free=self._pan_is_free(issuer_id, command.card_id, taken.opening),
+                    real_card=self._card(issuer_id, command.real_card_id),
+                    real_card_virtual_cards=self._subjects.virtual_cards.get(
+                        (issuer_id, command.real_card_id or ""), 0
+                    ),
+                )
+            case Activate() | Resume() | Replace() | Renew() if card is not None:
+                new_card_id = command.new_card_id if isinstance(command, Replace | Renew) else None
+                generated = self._card(issuer_id, taken.generated_card_id)
+                return Context(
+                    *when,
+                    consumer_state=self._consumer_state(issuer_id, card.consumer_id),
+                    generated_card_id=taken.generated_card_id,
+                    generated_card_id_in_use=generated is not None,
+                    generated_last4=self._numbers.drawn_last4(identity),
+                    predecessor=self._card(issuer_id, card.predecessor_card_id),
+                    opened=taken.opening.credentials if taken.opening else None,
+                    pan_is_free=self._pan_is_free(
+                        issuer_id, new_card_id or card.card_id, taken.opening
+                    ),
+                    card_cvv_matches=self._numbers.cvv_matches(card, taken.opening),
+                    new_card=self._card(issuer_id, new_card_id),
+                    real_card=self._card(issuer_id, card.real_card_id),
+                )
+            case _:
+                return Context(*when)
+
+    def _card(self, issuer_id: str, card_id: str | None) -> Card | None:
+        """Another card that the decision looks at; None when none is named or there is none."""
+        if card_id is None:
+            return None
+        tracked = self._subjects.cards.get((issuer_id, card_id))
+        return tracked.entity if tracked is not None else None
+
+    def _pan_is_free(self, issuer_id: str, card_id: str, opening: Opening | None) -> bool:
+        if opening is None or not isinstance(opening.credentials, Credentials):
+            return False
+        return self._numbers.is_free(issuer_id, card_id, opening.credentials)
 
     def _consumer_state(self, issuer_id: str, consumer_id: str) -> ConsumerState | None:
         consumer = self._subjects.consumers[issuer_id, consumer_id].entity
@@ -268,6 +273,11 @@ class Deciding:
         )
         self._record(told, parsed.subject, tracked, identity, decision.subject, None)
         self._content_hashes[identity] = parsed.content_hash
+        cards = {}
+        if isinstance(decision.subject, Card):
+            cards[decision.subject.card_id] = decision.subject
+        cards |= {caused.card.card_id: caused.card for caused in decision.caused}
+        self._numbers.apply(decision.numbers, cards, taken.opening, identity)
         if decision.cascade_reason is not None:
             is_consumer = parsed.subject.kind is SubjectKind.CONSUMER
             self._decided.cascades.append(
@@ -322,7 +332,7 @@ class Deciding:
                 start_time_ms=told.start_time_ms,
                 end_time_ms=told.start_time_ms,
                 command_id=parsed.command.command_id,
-                causation_id=cause_of(parsed.command.command_id) if cause is None else cause[0],
+                causation_id=_cause_of(parsed.command) if cause is None else cause[0],
                 command_partition=told.record.partition,
                 command_offset=told.record.offset,
                 previous_hash=chain.last_hash,
@@ -363,6 +373,8 @@ class Deciding:
             # Unknown as before: its event stands outside every chain.
             tracked.chain = chain._replace(last_time_ms=told.start_time_ms)
             return
+        if isinstance(after, Card) and after.real_card_id is not None:
+            self._count_virtual_card(tracked.entity, after)
         tracked.entity = after
         tracked.has_changed = True
         tracked.chain = Chain(
@@ -373,6 +385,14 @@ class Deciding:
             command_count=chain.command_count,
             recent_commands=chain.recent_commands,
         )
+
+    def _count_virtual_card(self, before: Card | None, after: Card) -> None:
+        """Keep count of the virtual cards that are not terminal, as the batch goes on."""
+        key = (after.issuer_id, after.real_card_id or "")
+        if key in self._subjects.virtual_cards:
+            was_there = before is not None and before.state not in TERMINAL
+            is_there = after.state not in TERMINAL
+            self._subjects.virtual_cards[key] += is_there - was_there
 
     def _bury(self, record: RawRecord, code: DeadLetterCode, error: str) -> None:
         buried = dead_letter(record, code, error)
@@ -396,6 +416,11 @@ class _Told(NamedTuple):
     parsed: Parsed
     decision: Decision
     start_time_ms: int
+
+
+def _cause_of(command: Command) -> UUID | None:
+    """The operation that a cascade's DELETE names as its cause (domain.md 8)."""
+    return cause_of(command.command_id) if isinstance(command, Delete) else None
 
 
 @lru_cache(maxsize=1024)

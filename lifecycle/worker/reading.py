@@ -5,7 +5,7 @@ be older than what the transaction before us wrote, and the decision would be ma
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from lifecycle.domain.cards import Card
@@ -26,25 +26,50 @@ from lifecycle.kafka.partitioner import key_of
 from lifecycle.postgres import operations, subjects
 from lifecycle.postgres.connection import Connection
 from lifecycle.postgres.subjects import Key
-from lifecycle.worker.deciding import Taken
 from lifecycle.worker.subjects import Subjects, Tracked
+from lifecycle.worker.taken import Taken, lane_of_card, named_cards
 
 # What can be no consumer's id is not looked up: a row to lock would be made for it.
 _CONSUMER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+class LanesNeededError(Exception):
+    """Cards that the batch is about belong to lanes that are not locked: nothing was decided.
+
+    Which ones only the cards themselves tell, as with the predecessor of a card that is activated.
+    """
+
+    def __init__(self, lanes: set[int]) -> None:
+        """`lanes`: to be locked as well, from the start, in a new transaction."""
+        super().__init__(f"lanes {sorted(lanes)} are needed too")
+        self.lanes = lanes
+
+
 async def read(
-    connection: Connection, batch: Sequence[Taken], *, recent_commands_max: int
+    connection: Connection,
+    batch: Sequence[Taken],
+    locked: Collection[int],
+    *,
+    partition_count: int,
+    recent_commands_max: int,
 ) -> tuple[Subjects, dict[UUID, bytes]]:
     """The subjects of a batch, and the content of commands that only the log remembers.
 
-    The caller has locked the home lanes of every subject of the batch.
+    The caller has locked the lanes `locked`: those of every card that the commands name.
+
+    Raises:
+        LanesNeededError: cards of other lanes are looked at too.
     """
     commands = [taken.parsed.command for taken in batch if isinstance(taken.parsed, Parsed)]
     wanted = [taken.parsed.subject for taken in batch if isinstance(taken.parsed, Parsed)]
     found = Subjects()
     await _read_cards(connection, found, _card_keys(batch, wanted))
-    await _read_cards(connection, found, _predecessors(found, commands))
+    related = _related_cards(found, commands)
+    needed = {lane_of_card(*key, partition_count) for key in related} - set(locked)
+    if needed:
+        raise LanesNeededError(needed)
+    await _read_cards(connection, found, related)
+    await _count_virtual_cards(connection, found, commands)
     await _read_consumers(connection, found, commands)
     await _read_products(connection, found, commands, wanted)
     await _remember_commands_of_unknown(connection, found, wanted, recent_commands_max)
@@ -56,21 +81,41 @@ def _card_keys(batch: Sequence[Taken], wanted: Sequence[Subject]) -> list[Key]:
         (subject.issuer_id, subject.id) for subject in wanted if subject.kind is SubjectKind.CARD
     }
     for taken in batch:
-        if taken.generated_card_id is not None:
-            assert isinstance(taken.parsed, Parsed)
-            keys.add((taken.parsed.subject.issuer_id, taken.generated_card_id))
+        if isinstance(taken.parsed, Parsed):
+            issuer_id = taken.parsed.subject.issuer_id
+            keys.update((issuer_id, card_id) for card_id in named_cards(taken.parsed.command))
+            if taken.generated_card_id is not None:
+                keys.add((issuer_id, taken.generated_card_id))
     return sorted(keys)
 
 
-def _predecessors(found: Subjects, commands: Iterable[Command]) -> list[Key]:
-    """The cards that an activation, or a renewal that activates, may re-link (domain.md 3)."""
+def _related_cards(found: Subjects, commands: Iterable[Command]) -> list[Key]:
+    """The cards that a card names: one that it re-links (domain.md 3), one that it stands for."""
     keys = set()
     for command in commands:
-        if isinstance(command, Activate | Renew):
+        if isinstance(command, Activate | Renew | Replace):
             card = found.cards[command.issuer_id, command.card_id].entity
-            if card is not None and card.predecessor_card_id is not None:
+            if card is None:
+                continue
+            if card.predecessor_card_id is not None:
                 keys.add((command.issuer_id, card.predecessor_card_id))
+            if card.real_card_id is not None:
+                keys.add((command.issuer_id, card.real_card_id))
     return sorted(keys - found.cards.keys())
+
+
+async def _count_virtual_cards(
+    connection: Connection, found: Subjects, commands: Iterable[Command]
+) -> None:
+    """Count them under the lock of the real card's lane: another one can't come in meanwhile."""
+    keys = {
+        (command.issuer_id, command.real_card_id)
+        for command in commands
+        if isinstance(command, Create) and command.real_card_id is not None
+    }
+    if keys:
+        found.virtual_cards = dict.fromkeys(keys, 0)
+        found.virtual_cards |= await subjects.count_virtual_cards(connection, sorted(keys))
 
 
 async def _read_cards(connection: Connection, found: Subjects, keys: Sequence[Key]) -> None:
@@ -79,7 +124,7 @@ async def _read_cards(connection: Connection, found: Subjects, keys: Sequence[Ke
     stored = await subjects.load_cards(connection, keys)
     for key in keys:
         card, chain = stored.get(key, (None, Chain()))
-        found.cards[key] = Tracked(card, chain, chain, is_stored=card is not None)
+        found.cards[key] = Tracked(card, chain, chain, stored=card)
 
 
 async def _read_consumers(
@@ -95,7 +140,7 @@ async def _read_consumers(
                 exclusive = True
             case Create():
                 perhaps_unknown.add((command.issuer_id, command.consumer_id))
-            case Activate() | Resume() | Replace():
+            case Activate() | Resume() | Replace() | Renew():
                 card: Card | None = found.cards[command.issuer_id, command.card_id].entity
                 if card is not None:
                     keys.add((command.issuer_id, card.consumer_id))
@@ -109,7 +154,7 @@ async def _read_consumers(
         )
     for key in keys | perhaps_unknown:
         consumer, chain = stored.get(key, (None, Chain()))
-        found.consumers[key] = Tracked(consumer, chain, chain, is_stored=consumer is not None)
+        found.consumers[key] = Tracked(consumer, chain, chain, stored=consumer)
 
 
 async def _read_products(
@@ -131,7 +176,7 @@ async def _read_products(
     stored = await subjects.load_products(connection, sorted(keys))
     for key in keys:
         product, chain = stored.get(key, (None, Chain()))
-        found.products[key] = Tracked(product, chain, chain, is_stored=product is not None)
+        found.products[key] = Tracked(product, chain, chain, stored=product)
 
 
 async def _remember_commands_of_unknown(

@@ -30,10 +30,12 @@ from lifecycle.postgres.operations import LANES_CHANNEL
 from lifecycle.postgres.schema import check_schema, ensure_partitions
 from lifecycle.postgres.subjects import ChainBrokenError
 from lifecycle.settings import Settings
-from lifecycle.worker.deciding import Taken, take
+from lifecycle.vault.keys import load_keys
 from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.lanes import OwnedLanes
+from lifecycle.worker.opening import Vault, open_commands, vault_with
 from lifecycle.worker.retrying import Patience, is_away, patiently
+from lifecycle.worker.taken import Taken, take
 from lifecycle.worker.transaction import LaneMovedError, commit_batch
 
 log = structlog.get_logger(__name__)
@@ -57,6 +59,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
     # the collector walks everything that was ever imported, again and again, and finds nothing.
     gc.freeze()
     gc.set_threshold(*_COLLECTOR_THRESHOLDS)
+    vault = _open_vault(settings)
     patience = Patience(settings.retry_ms_max)
     pool = await patiently(patience, lambda: open_pool(settings))
     try:
@@ -66,7 +69,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         await patiently(patience, lambda: ensure_partitions(pool))
         await patiently(patience, lambda: ensure_lanes(pool, settings.partitions))
         async with TailReader(settings) as tails:
-            await _Worker(settings, pool, tails).run(stop)
+            await _Worker(settings, pool, tails, vault).run(stop)
     finally:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS_MAX):
@@ -75,10 +78,20 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
             pool.terminate()
 
 
+def _open_vault(settings: Settings) -> Vault | None:
+    if settings.keys_file is None:
+        log.warning("no_keys", consequence="cards get no numbers, and nothing encrypted opens")
+        return None
+    return vault_with(load_keys(settings.keys_file))
+
+
 class _Worker:
-    def __init__(self, settings: Settings, pool: Pool, tails: TailReader) -> None:
+    def __init__(
+        self, settings: Settings, pool: Pool, tails: TailReader, vault: Vault | None
+    ) -> None:
         self._settings = settings
         self._pool = pool
+        self._vault = vault
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lanes = OwnedLanes(settings, pool, tails, self._fail)
         self._patience = Patience(settings.retry_ms_max)
@@ -190,14 +203,15 @@ class _Worker:
         if self._failure.done():
             return set()
         positions = self._lanes.positions
-        batch = [
-            take(record, self._parse(record), self._settings.partitions)
+        # aiokafka may hand out records that it fetched before a seek or a revocation.
+        ours = [
+            record
             for record in records
-            # aiokafka may hand out records that it fetched before a seek or a revocation.
             if record.offset >= positions.get(record.partition, record.offset + 1)
         ]
-        if not batch:
+        if not ours:
             return set()
+        batch = await self._take_records(ours)
         try:
             await self._commit_or_halve(batch)
         except LaneMovedError as moved:
@@ -216,13 +230,29 @@ class _Worker:
         self._lanes.forget_positions(partitions)
         return partitions
 
+    async def _take_records(self, records: Sequence[RawRecord]) -> list[Taken]:
+        parsed = [self._parse(record) for record in records]
+        commands = [one for one in parsed if isinstance(one, Parsed)]
+        openings = iter(await open_commands(self._vault, commands))
+        return [
+            take(
+                record,
+                one,
+                self._settings.partitions,
+                next(openings) if isinstance(one, Parsed) else None,
+            )
+            for record, one in zip(records, parsed, strict=True)
+        ]
+
     def _parse(self, record: RawRecord) -> Parsed | Broken:
         return parse(record, max_command_bytes=self._settings.max_command_bytes)
 
     async def _commit_or_halve(self, batch: Sequence[Taken]) -> None:
         """Commit a batch; if one command breaks it, find that one and bury it alone."""
         try:
-            committed = await commit_batch(self._pool, self._settings, batch, self._lanes.positions)
+            committed = await commit_batch(
+                self._pool, self._settings, self._vault, batch, self._lanes.positions
+            )
         except Exception as error:
             if (
                 is_away(error)
@@ -251,7 +281,9 @@ class _Worker:
         )
         buried = take(record, broken, self._settings.partitions)
         self._lanes.committed(
-            await commit_batch(self._pool, self._settings, [buried], self._lanes.positions)
+            await commit_batch(
+                self._pool, self._settings, self._vault, [buried], self._lanes.positions
+            )
         )
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:

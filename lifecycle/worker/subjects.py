@@ -20,9 +20,7 @@ Entity = TypeVar("Entity", Card, Consumer, Product)
 
 @dataclass(slots=True)
 class Tracked(Generic[Entity]):
-    """One subject. `entity` is None as long as it is unknown; `read` is its chain as stored.
-
-    `before` is the entity as it was read.
+    """One subject, and as it is `stored`; None as long as it is unknown. `read`: its stored chain.
 
     The chain of an unknown subject is not stored: its events stand outside every chain (design.md
     4). Its command ids are still remembered here, for the subject may come into being in the batch.
@@ -31,13 +29,8 @@ class Tracked(Generic[Entity]):
     entity: Entity | None
     chain: Chain
     read: Chain
-    is_stored: bool
+    stored: Entity | None
     has_changed: bool = False
-    before: Entity | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Keep what was read."""
-        self.before = self.entity
 
 
 @dataclass(slots=True)
@@ -47,6 +40,8 @@ class Subjects:
     cards: dict[Key, Tracked[Card]] = field(default_factory=dict)
     consumers: dict[Key, Tracked[Consumer]] = field(default_factory=dict)
     products: dict[Key, Tracked[Product]] = field(default_factory=dict)
+    virtual_cards: dict[Key, int] = field(default_factory=dict)
+    """By real card: how many virtual cards that are not terminal stand for it."""
 
     def of(self, subject: Subject) -> Tracked[Any]:
         """The card, consumer or product that a command is about."""

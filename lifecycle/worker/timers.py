@@ -36,7 +36,7 @@ def timer_changes(
     """
     changes = TimerChanges([], [])
     for key, tracked in subjects.cards.items():
-        before, after = tracked.before, tracked.entity
+        before, after = tracked.stored, tracked.entity
         ignored_ms = ignored_at_ms.get(key)
         if after is None or (after is before and ignored_ms is None):
             continue

@@ -14,9 +14,12 @@ from lifecycle.postgres import cascades, lanes, operations, subjects, timers
 from lifecycle.postgres.connection import Connection, Pool
 from lifecycle.postgres.operations import IntakeCount
 from lifecycle.settings import Settings
-from lifecycle.worker.deciding import Decided, Deciding, Taken
-from lifecycle.worker.reading import read
+from lifecycle.worker.deciding import Decided, Deciding
+from lifecycle.worker.numbers import claim, settle
+from lifecycle.worker.opening import Vault
+from lifecycle.worker.reading import LanesNeededError, read
 from lifecycle.worker.subjects import Subjects
+from lifecycle.worker.taken import Taken
 
 
 class LaneMovedError(Exception):
@@ -42,6 +45,7 @@ def record_hash(record: RawRecord) -> bytes:
 async def commit_batch(
     pool: Pool,
     settings: Settings,
+    vault: Vault | None,
     batch: Sequence[Taken],
     positions: Mapping[int, int],
 ) -> Committed:
@@ -53,19 +57,42 @@ async def commit_batch(
             failed, in which case it is unknown; the lanes tell when they are read again.
     """
     assert batch, "an empty batch takes nothing"
+    lanes_needed = {lane for taken in batch for lane in taken.lanes}
+    while True:
+        try:
+            return await _commit(pool, settings, vault, batch, positions, sorted(lanes_needed))
+        except LanesNeededError as needed:
+            # They come before some that are locked already, and two that lock crosswise deadlock:
+            # so all of them are let go first. Lanes are only added, and there are not many.
+            lanes_needed |= needed.lanes
+
+
+async def _commit(  # noqa: PLR0913, PLR0917 - all of it is one transaction
+    pool: Pool,
+    settings: Settings,
+    vault: Vault | None,
+    batch: Sequence[Taken],
+    positions: Mapping[int, int],
+    locked: Sequence[int],
+) -> Committed:
     advances = _advances(batch, positions)
-    home_lanes = sorted({taken.home_lane for taken in batch if taken.home_lane is not None})
     async with pool.acquire() as connection, connection.transaction():
         if not await lanes.advance_intake(connection, advances):
             raise LaneMovedError(
                 f"partitions {[advance.partition for advance in advances]} moved meanwhile"
             )
-        last_seq = await lanes.lock_lanes(connection, home_lanes) if home_lanes else {}
-        assert len(last_seq) == len(home_lanes), "ensure_lanes made a row for every lane"
+        last_seq = await lanes.lock_lanes(connection, locked) if locked else {}
+        assert len(last_seq) == len(locked), "ensure_lanes made a row for every lane"
         found, content_hashes = await read(
-            connection, batch, recent_commands_max=settings.recent_commands_max
+            connection,
+            batch,
+            locked,
+            partition_count=settings.partitions,
+            recent_commands_max=settings.recent_commands_max,
         )
-        decided = Deciding(settings, found, content_hashes, last_seq).decide(batch)
+        numbers = await claim(connection, vault, batch, found)
+        decided = Deciding(settings, found, content_hashes, last_seq, numbers).decide(batch)
+        await settle(connection, numbers)
         await _store(connection, found, decided, advances)
     return Committed(decided, {advance.partition: advance.to_offset for advance in advances})
 
@@ -129,15 +156,19 @@ async def _store(
 
 
 async def _store_subjects(connection: Connection, found: Subjects) -> None:
-    created, changed = [], []
+    created, changed, reborn = [], [], []
     for tracked in found.cards.values():
         if not tracked.has_changed:
             continue
         assert tracked.entity is not None, "an unknown card has nothing to store"
-        if tracked.is_stored:
-            changed.append((tracked.entity, tracked.chain, tracked.read))
-        else:
+        if tracked.stored is None:
             created.append((tracked.entity, tracked.chain))
+        elif tracked.stored.incarnation != tracked.entity.incarnation:
+            reborn.append((tracked.entity, tracked.chain, tracked.read))
+        else:
+            changed.append((tracked.entity, tracked.chain, tracked.read))
+    if reborn:
+        await subjects.replace_cards(connection, reborn)
     if changed:
         await subjects.update_cards(connection, changed)
     if created:

@@ -7,18 +7,12 @@ of their month in any time zone. One that fires too early is ignored and then da
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Create both tables, and find cards by consumer and by real card."""
+    """Create both tables, and the timers of the cards that are there."""
     op.execute("""
-    ALTER TABLE card ADD COLUMN IF NOT EXISTS real_card_id text;
-    -- The state is in neither: an update that changes it would have to touch every index then.
-    CREATE INDEX card_by_consumer ON card (issuer_id, consumer_id, card_id);
-    CREATE INDEX card_by_real_card ON card (issuer_id, real_card_id, card_id)
-        WHERE real_card_id IS NOT NULL;
-
     CREATE TABLE cascade (
         issuer_id            text    NOT NULL,
         operation_id         uuid    NOT NULL,  -- the cause

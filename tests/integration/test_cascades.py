@@ -73,12 +73,10 @@ async def test_the_virtual_cards_of_a_card_that_left_are_deleted(ground: Setting
     """domain.md 8: with CLOSED_CARD; a card without virtual cards leaves no cascade behind."""
     async with running_worker(ground):
         await _with_products(ground)
-        await bank.send(ground, [create(name) for name in ("real", "v1", "v2", "alone")])
+        await bank.send(ground, [create("real"), create("alone")])
         await until_settled(ground)
-        async with connected(ground) as connection:
-            await connection.execute(
-                "UPDATE card SET real_card_id = 'real' WHERE card_id IN ('v1', 'v2')"
-            )
+        await bank.send(ground, [create(name, realCardId="real") for name in ("v1", "v2")])
+        await until_settled(ground)
         await bank.send(
             ground,
             [

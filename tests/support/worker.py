@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from pydantic import SecretStr
 
 from lifecycle.settings import ENVIRONMENT_PREFIX, Settings
@@ -79,9 +80,8 @@ class WorkerProcess:
         self._process.send_signal(signal.SIGTERM)
 
     def is_paused(self) -> bool:
-        """Whether it was stopped by a signal, as Linux tells."""
-        status = Path(f"/proc/{self._process.pid}/stat").read_text()
-        return status.rpartition(")")[2].split()[0] == "T"
+        """Whether it was stopped by a signal."""
+        return bool(psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
 
     async def ended(self) -> int:
         """Wait for its end; its exit code, negative for a signal."""

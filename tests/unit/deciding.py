@@ -115,4 +115,4 @@ def refused(card: Card | None, name: str, context: Context | None = None, /, **f
     assert decision.error_code is not None
     assert decision.error is not None
     assert len(decision.error) <= 256
-    return decision.error_code.value
+    return str(decision.error_code)

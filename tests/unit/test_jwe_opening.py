@@ -185,7 +185,6 @@ def test_a_foreign_key_does_not_open() -> None:
         {"kty": "OKP", "crv": "X25519", "x": "A" * 43},
         {"kty": "oct", "k": "AAAA"},
         ECKey.generate_key("P-384").as_dict(private=False),
-        ECKey.generate_key("P-256").as_dict(private=True),
     ],
 )
 def test_an_ephemeral_key_that_is_none_does_not_open(epk: object) -> None:

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import pytest
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
-from structlog.testing import capture_logs
 
+from lifecycle.vault import keys
 from lifecycle.vault.fingerprints import fingerprints_with
 from lifecycle.vault.keys import Algorithm, KeysError, Status, load_keys, parse_keys, public_jwks
 from lifecycle.vault.keys_file import ensure_file, generate_file, rotate_file
 from lifecycle.vault.sealing import CardLife, CardNumbers, sealing_with
-from tests.unit.vault_keys import keys_document, ring, write_keys
+from tests.unit.vault_keys import capture_log, keys_document, ring, write_keys
 
 ANYWHERE = Path("keys.json")
 LIFE = CardLife("BANK000001", "card-1", 1)
@@ -60,17 +60,16 @@ def test_a_file_in_no_folder_is_a_sentence(tmp_path: Path) -> None:
         load_keys(tmp_path / "none.json")
 
 
-def test_a_file_that_others_may_read_is_taken_with_a_warning(tmp_path: Path) -> None:
+def test_a_file_that_others_may_read_is_taken_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "keys.json"
+    logs = capture_log(monkeypatch, keys)
     write_keys(path)
-    path.chmod(0o640)
-    with capture_logs() as logs:
-        load_keys(path)
-    assert [line["event"] for line in logs] == ["keys_file_open_to_others"]
-    path.chmod(0o600)
-    with capture_logs() as logs:
-        load_keys(path)
     assert logs == []
+    path.chmod(0o640)
+    load_keys(path)
+    assert [line["event"] for line in logs] == ["keys_file_open_to_others"]
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))

@@ -66,6 +66,7 @@ def test_a_fingerprint_is_of_the_issuer_and_the_number() -> None:
     assert of("BANK000001", "4000000000000002") == (one,)
     others = {*of("BANK000002", "4000000000000002"), *of("BANK000001", "4000000000000010")}
     assert len(others | {one}) == 3
+    assert of("BANK", "14000000000") != of("BANK1", "4000000000")
 
 
 def test_no_fingerprint_of_one_use_is_one_of_another() -> None:

@@ -134,7 +134,7 @@ def test_attributes_that_we_do_not_use_are_let_through() -> None:
 def test_a_type_of_the_right_form_may_name_an_unknown_command() -> None:
     binary = parse(record(BODY_ALONE, headers=replaced("ce_type", b"cards.command.fly.v1")))
     assert code_of(binary) is DeadLetterCode.UNKNOWN_COMMAND
-    event = envelope(BODY_ALONE, type="cards.command.click-to-pay-optout.v1")
+    event = envelope(BODY_ALONE, type="cards.command.copy-credentials.v1")
     structured = parse(record(event, headers=STRUCTURED_TYPE))
     assert code_of(structured) is DeadLetterCode.UNKNOWN_COMMAND
 

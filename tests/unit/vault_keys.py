@@ -1,10 +1,16 @@
 """Keys for tests: made once, because an RSA key takes a while."""
 
 import json
+from collections.abc import MutableMapping
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import LogCapture
 
 from lifecycle.vault.encrypting import encrypt_for
 from lifecycle.vault.fingerprints import Fingerprints, fingerprints_with
@@ -14,6 +20,15 @@ from lifecycle.vault.opening import Opener
 from lifecycle.vault.sealing import Sealing, sealing_with
 
 PLAINTEXT = {"pan": "4000000000000002", "exp": "1229", "cvv": "123"}
+
+
+def capture_log(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> list[MutableMapping[str, Any]]:
+    """What a module logs from now on, however and whenever logging was configured before."""
+    capture = LogCapture()
+    monkeypatch.setattr(module, "_log", structlog.wrap_logger(None, processors=[capture]))
+    return capture.entries
 
 
 @lru_cache

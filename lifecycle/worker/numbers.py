@@ -1,0 +1,287 @@
+"""Card numbers on their way through a batch: claimed before the decisions, settled after them.
+
+Numbers are claimed after the subjects are read, because the database has to say who may have one
+before a decision does. What no decision gave to a card is free again when the transaction ends.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from lifecycle.domain.cards import Card
+from lifecycle.domain.commands import (
+    CardCommand,
+    Command,
+    Create,
+    Register,
+    Renew,
+    Replace,
+)
+from lifecycle.domain.credentials import (
+    LAST_DIGITS_SHOWN,
+    Credentials,
+)
+from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.operations import NumberChange, NumberChangeKind
+from lifecycle.kafka.commands import Parsed
+from lifecycle.postgres import pans
+from lifecycle.postgres.connection import Connection
+from lifecycle.postgres.pans import Claims, LifeKey, PanRow, WantedNumber
+from lifecycle.vault.drawing import Candidate, NumberRange, Wanted, draw_free, pan_digits
+from lifecycle.vault.sealing import CardLife, CardNumbers, Sealed
+from lifecycle.worker.opening import Opening, Vault
+from lifecycle.worker.subjects import Subjects
+from lifecycle.worker.taken import Taken
+
+# The incarnation of a claim before the decision; `settle` puts the right one or sets it free.
+_NO_LIFE_YET = 0
+
+
+@dataclass(slots=True)
+class Numbers:
+    """The numbers of one batch, while it is decided.
+
+    `claims`: what this transaction may give to a card. `holders`: which life has a number now,
+    `retired`: what has left with a card; both as the batch goes on. `drawn`: by operation, the
+    number that was drawn for it, None when its range has none left. `rows` are stored in the end,
+    the numbers of `replaced` are retired before and those of `ended` after that; `orphans` were
+    given and taken back within the batch.
+    """
+
+    vault: Vault | None
+    claims: Claims = field(default_factory=dict)
+    holders: dict[tuple[str, bytes], LifeKey] = field(default_factory=dict)
+    retired: set[tuple[str, bytes]] = field(default_factory=set)
+    drawn: dict[UUID, str | None] = field(default_factory=dict)
+    cvvs: dict[LifeKey, str | None] = field(default_factory=dict)
+    rows: dict[LifeKey, PanRow] = field(default_factory=dict)
+    orphans: list[tuple[str, bytes]] = field(default_factory=list)
+    replaced: list[LifeKey] = field(default_factory=list)
+    ended: list[LifeKey] = field(default_factory=list)
+
+    def is_free(self, issuer_id: str, card_id: str, credentials: Credentials) -> bool:
+        """Whether this card may get the numbers of `credentials`: all new, or all its own."""
+        keys = self._keys(issuer_id, credentials)
+        if not keys or any(key in self.retired for key in keys):
+            return False
+        holders = [self.holders.get(key) for key in keys]
+        if all(holder is None for holder in holders):
+            return all(key in self.claims for key in keys)
+        return all(holder is not None and holder.card_id == card_id for holder in holders)
+
+    def drawn_last4(self, operation_id: UUID) -> str | ErrorCode | None:
+        """What a decision may know of the number that was drawn for its card."""
+        if operation_id not in self.drawn:
+            return None
+        pan = self.drawn[operation_id]
+        return ErrorCode.BIN_RANGE_EXHAUSTED if pan is None else pan[-LAST_DIGITS_SHOWN:]
+
+    def cvv_matches(self, card: Card, opening: Opening | None) -> bool | None:
+        """Whether the answer of an ACTIVATE is the CVV of the card, in constant time."""
+        stored = self.cvvs.get(_life_of(card))
+        if stored is None or opening is None or not isinstance(opening.cvv, str):
+            return None
+        return hmac.compare_digest(opening.cvv.encode(), stored.encode())
+
+    def apply(
+        self,
+        changes: Sequence[NumberChange],
+        cards: Mapping[str, Card],
+        opening: Opening | None,
+        operation_id: UUID,
+    ) -> None:
+        """Do what a decision asks for; `cards` are those it leaves, by id."""
+        if self.vault is None:
+            return
+        for change in changes:
+            card = cards[change.card_id]
+            match change.kind:
+                case NumberChangeKind.RETIRE:
+                    self._end(_life_of(card))
+                case NumberChangeKind.ASSIGN_GIVEN:
+                    assert opening is not None
+                    assert isinstance(opening.credentials, Credentials)
+                    self._assign(_life_of(card), opening.credentials)
+                case NumberChangeKind.ASSIGN_GENERATED:
+                    pan = self.drawn[operation_id]
+                    assert pan is not None, "a card gets no number that was not drawn"
+                    assert card.exp is not None
+                    self._assign(_life_of(card), Credentials(pan=pan, exp=card.exp))
+                case NumberChangeKind.KEEP_WITH_NEW_EXPIRY:
+                    continue  # what is sealed does not hold the expiry: the card's row does
+
+    def _assign(self, life: LifeKey, credentials: Credentials) -> None:
+        assert self.vault is not None
+        keys = self._keys(life.issuer_id, credentials)
+        if all(self.holders.get(key) == life for key in keys):
+            return  # the number it has
+        if life in self.rows:
+            # Two numbers for one card in one batch: the first was claimed and never is stored.
+            self.orphans += [key for key, holder in self.holders.items() if holder == life]
+        self._forget(life)
+        self.replaced.append(life)
+        sealed = self.vault.sealing.seal(
+            CardLife(*life),
+            CardNumbers(
+                pan=credentials.pan,
+                auxiliary_pan=credentials.auxiliary_pan,
+                psn=credentials.psn,
+                cvv=credentials.cvv,
+            ),
+        )
+        fingerprints = tuple(fingerprint for _, fingerprint in keys)
+        self.rows[life] = PanRow(life, sealed.kid, sealed.box, fingerprints)
+        self.holders.update(dict.fromkeys(keys, life))
+
+    def _end(self, life: LifeKey) -> None:
+        self._forget(life)
+        self.ended.append(life)
+
+    def _forget(self, life: LifeKey) -> None:
+        for key in [key for key, holder in self.holders.items() if holder == life]:
+            del self.holders[key]
+            self.retired.add(key)
+
+    def _keys(self, issuer_id: str, credentials: Credentials) -> list[tuple[str, bytes]]:
+        if self.vault is None:
+            return []
+        return [
+            (issuer_id, fingerprint)
+            for pan in _pans(credentials)
+            for fingerprint in self.vault.fingerprints.of_number(issuer_id, pan)
+        ]
+
+
+async def claim(
+    connection: Connection, vault: Vault | None, batch: Sequence[Taken], found: Subjects
+) -> Numbers:
+    """Claim the numbers that the commands of a batch bring, and draw those that they need.
+
+    Every number that a command brings is claimed, whether or not its command will be allowed: the
+    decision comes later and may not wait for the database.
+    """
+    numbers = Numbers(vault)
+    if vault is None:
+        return numbers
+    wanted = []
+    for taken in batch:
+        if taken.opening is None or not isinstance(taken.opening.credentials, Credentials):
+            continue
+        assert isinstance(taken.parsed, Parsed)
+        life = LifeKey(*_getting(taken.parsed.command), _NO_LIFE_YET)
+        for pan in _pans(taken.opening.credentials):
+            fingerprints = vault.fingerprints.of_number(life.issuer_id, pan)
+            wanted.append(WantedNumber(fingerprints, life))
+    if wanted:
+        granted = await pans.claim_numbers(connection, wanted, numbers.claims)
+        taken_keys = [
+            (number.life.issuer_id, fingerprint)
+            for number, is_granted in zip(wanted, granted, strict=True)
+            if not is_granted
+            for fingerprint in number.fingerprints
+            if (number.life.issuer_id, fingerprint) not in numbers.claims
+        ]
+        for key, holder in (await pans.load_holders(connection, taken_keys)).items():
+            if holder is None:
+                numbers.retired.add(key)
+            else:
+                numbers.holders[key] = holder
+    await _draw(connection, vault, numbers, batch, found)
+    await _read_cvvs(connection, vault, numbers, batch, found)
+    return numbers
+
+
+async def _draw(
+    connection: Connection,
+    vault: Vault,
+    numbers: Numbers,
+    batch: Sequence[Taken],
+    found: Subjects,
+) -> None:
+    """Draw a number for every command that may make an issued card."""
+    wanted: dict[UUID, Wanted] = {}
+    for taken in batch:
+        if not isinstance(taken.parsed, Parsed):
+            continue
+        assert taken.operation_id is not None
+        command = taken.parsed.command
+        terms, card_id = None, None
+        if isinstance(command, Create) and not isinstance(command, Register):
+            product = found.products[command.issuer_id, command.card_product_id].entity
+            terms, card_id = product.terms if product else None, command.card_id
+        elif isinstance(command, Replace) and command.new_card_id is None:
+            card = found.cards[command.issuer_id, command.card_id].entity
+            terms, card_id = card.terms if card else None, taken.generated_card_id
+        if terms is not None and card_id is not None:
+            number_range = NumberRange(command.issuer_id, terms.bin, pan_digits(terms.scheme))
+            wanted[taken.operation_id] = Wanted(number_range, card_id)
+
+    async def claim_candidates(candidates: Sequence[Candidate]) -> Sequence[bool]:
+        return await pans.claim_numbers(
+            connection,
+            [
+                WantedNumber(
+                    vault.fingerprints.of_number(candidate.range.issuer_id, candidate.pan),
+                    LifeKey(candidate.range.issuer_id, candidate.card_id, _NO_LIFE_YET),
+                )
+                for candidate in candidates
+            ],
+            numbers.claims,
+        )
+
+    if wanted:
+        drawn = await draw_free(list(wanted.values()), claim_candidates, vault.filling)
+        numbers.drawn = dict(zip(wanted, drawn, strict=True))
+
+
+async def _read_cvvs(
+    connection: Connection,
+    vault: Vault,
+    numbers: Numbers,
+    batch: Sequence[Taken],
+    found: Subjects,
+) -> None:
+    """Read the CVVs that the ACTIVATEs of the batch have to name."""
+    lives = set()
+    for taken in batch:
+        if taken.opening is not None and isinstance(taken.opening.cvv, str):
+            assert isinstance(taken.parsed, Parsed)
+            card = found.of(taken.parsed.subject).entity
+            if card is not None:
+                lives.add(_life_of(card))
+    if lives:
+        for life, row in (await pans.load_pans(connection, sorted(lives))).items():
+            opened = vault.sealing.unseal(CardLife(*life), Sealed(row.key_id, row.sealed))
+            numbers.cvvs[life] = opened.cvv
+
+
+async def settle(connection: Connection, numbers: Numbers) -> None:
+    """Store and retire what the decisions led to, and set free what no card got."""
+    if numbers.replaced:
+        await pans.retire_pans(connection, numbers.replaced)
+    if numbers.orphans:
+        await pans.retire_claimed(connection, numbers.orphans, numbers.claims)
+    if numbers.claims or numbers.rows:
+        await pans.store_pans(connection, list(numbers.rows.values()), numbers.claims)
+    if numbers.ended:
+        await pans.retire_pans(connection, numbers.ended)
+
+
+def _getting(command: Command) -> tuple[str, str]:
+    """The card that gets the number in a command's `encryptedData`."""
+    match command:
+        case Replace(new_card_id=str(card_id)) | Renew(new_card_id=str(card_id)):
+            return command.issuer_id, card_id
+        case CardCommand():
+            return command.issuer_id, command.card_id
+    raise AssertionError(f"{type(command).__name__} has no encryptedData")
+
+
+def _pans(credentials: Credentials) -> list[str]:
+    auxiliary = credentials.auxiliary_pan
+    return [credentials.pan] if auxiliary is None else [credentials.pan, auxiliary]
+
+
+def _life_of(card: Card) -> LifeKey:
+    return LifeKey(card.issuer_id, card.card_id, card.incarnation)
