@@ -9,6 +9,29 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
+# 14 hours: no time zone is further ahead of UTC.
+TIMERS_OF_CARDS = """
+WITH living AS (
+    SELECT *, (extract(epoch FROM
+        make_date(2000 + right(exp, 2)::integer, left(exp, 2)::integer, 1)
+        + interval '1 month' - interval '14 hours') * 1000)::bigint AS ends_ms
+    FROM card WHERE state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
+)
+INSERT INTO timer (issuer_id, card_id, kind, due_ms, command_id)
+SELECT issuer_id, card_id, 'EXPIRE', ends_ms, 'EXPIRE:' || exp || ':' || incarnation
+FROM living WHERE exp IS NOT NULL AND state <> 'EXPIRED'
+UNION ALL
+SELECT issuer_id, card_id, 'AUTO_RENEW',
+    ends_ms - (terms ->> 'auto_renew_days')::bigint * 86400000,
+    'AUTO_RENEW:' || exp || ':' || incarnation
+FROM living WHERE exp IS NOT NULL AND state = 'ACTIVE' AND origin = 'ISSUED'
+    AND (terms ->> 'auto_renew')::boolean
+UNION ALL
+SELECT issuer_id, card_id, 'DELETE_DUE', delete_at_ms,
+    'DELETE_DUE:' || delete_at_ms || ':' || incarnation
+FROM living WHERE delete_at_ms IS NOT NULL
+"""
+
 
 def upgrade() -> None:
     """Create both tables, and the timers of the cards that are there."""
@@ -37,25 +60,4 @@ def upgrade() -> None:
     );
     CREATE INDEX timer_by_due ON timer (due_ms);
     """)
-    # 14 hours: no time zone is further ahead of UTC.
-    op.execute("""
-    WITH living AS (
-        SELECT *, (extract(epoch FROM
-            make_date(2000 + right(exp, 2)::integer, left(exp, 2)::integer, 1)
-            + interval '1 month' - interval '14 hours') * 1000)::bigint AS ends_ms
-        FROM card WHERE state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
-    )
-    INSERT INTO timer (issuer_id, card_id, kind, due_ms, command_id)
-    SELECT issuer_id, card_id, 'EXPIRE', ends_ms, 'EXPIRE:' || exp || ':' || incarnation
-    FROM living WHERE exp IS NOT NULL AND state <> 'EXPIRED'
-    UNION ALL
-    SELECT issuer_id, card_id, 'AUTO_RENEW',
-        ends_ms - (terms ->> 'auto_renew_days')::bigint * 86400000,
-        'AUTO_RENEW:' || exp || ':' || incarnation
-    FROM living WHERE exp IS NOT NULL AND state = 'ACTIVE' AND origin = 'ISSUED'
-        AND (terms ->> 'auto_renew')::boolean
-    UNION ALL
-    SELECT issuer_id, card_id, 'DELETE_DUE', delete_at_ms,
-        'DELETE_DUE:' || delete_at_ms || ':' || incarnation
-    FROM living WHERE delete_at_ms IS NOT NULL
-    """)
+    op.execute(TIMERS_OF_CARDS)

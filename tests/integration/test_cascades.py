@@ -2,8 +2,15 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
-from lifecycle.settings import Settings
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+from pydantic import SecretStr
+
+from lifecycle.kafka.own_commands import OwnCommand, OwnCommandSender
+from lifecycle.settings import Settings, required
 from tests.support import bank
 from tests.support.bank import ISSUER, card, consumer, create
 from tests.support.dispatching import last_event, sent_ids, until_dispatched
@@ -11,7 +18,9 @@ from tests.support.evidence import Evidence
 from tests.support.fixtures import NewGround
 from tests.support.ground import connected
 from tests.support.guarantees import verify_all
+from tests.support.proxy import proxy_to
 from tests.support.reading import until_settled, until_taken
+from tests.support.waiting import until
 from tests.support.worker import running_worker, worker_process
 
 _MANY = 2_000
@@ -167,6 +176,46 @@ async def test_thousands_of_cards_of_one_consumer_do_not_block_another_card(
         evidence = await verify_all(ground)
     assert _states(evidence) == {"DELETED": _MANY, "SUSPENDED": 1}
     assert len(await sent_ids(ground, "CASCADE:")) == _MANY
+
+
+async def test_a_cascade_outlives_a_broker_that_does_not_answer_and_a_database_that_is_away(
+    new_ground: NewGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent without an answer is sent again; what the database missed is looked up."""
+    cards, page = 200, 50
+    ground = await new_ground(cascade_commands_per_second_max=page)
+    sent = OwnCommandSender._sent  # noqa: SLF001 - the broker's answer gets lost there
+    sizes: list[int] = []
+
+    async def without_answer(
+        self: OwnCommandSender, producer: AIOKafkaProducer, commands: Sequence[OwnCommand]
+    ) -> list[int]:
+        times = await sent(self, producer, commands)
+        sizes.append(len(times))
+        if len(sizes) == 1:
+            raise KafkaConnectionError("the answer was lost")
+        return times
+
+    monkeypatch.setattr(OwnCommandSender, "_sent", without_answer)
+    async with proxy_to(required(ground, "database_url")) as (proxy, url):
+        through_proxy = ground.model_copy(update={"database_url": SecretStr(url)})
+        async with running_worker(through_proxy):
+            await _with_products(ground)
+            await bank.send(ground, [create(f"card-{number:03}") for number in range(cards)])
+            await until_settled(ground)
+            await bank.send(ground, [_DELETE])
+
+            async def has_begun() -> bool:
+                return len(sizes) > 1
+
+            await until(has_begun, "the cascade to begin")
+            await proxy.cut()
+            await asyncio.sleep(0.1)
+            await proxy.mend()
+            await until_dispatched(ground)
+            evidence = await verify_all(ground)
+    assert _states(evidence) == {"DELETED": cards}
+    assert sum(sizes) >= cards
 
 
 async def test_a_cascade_goes_on_where_a_killed_worker_left_it(new_ground: NewGround) -> None:

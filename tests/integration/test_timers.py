@@ -1,9 +1,11 @@
 """Timers fire when they are due in the time zone of the issuer, and a second time in vain."""
 
 import json
+import runpy
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from lifecycle.settings import Settings
 from tests.support import bank
@@ -26,6 +28,7 @@ from tests.support.worker import running_worker, worker_process
 _WESTERN = "BANK000002"
 _DAY_MS = 24 * 60 * 60 * 1000
 _RENEWING = "renewing"
+_MIGRATION = Path(__file__).parents[2] / "migrations/versions/0004_timers_and_cascades.py"
 
 
 def _of(issuer_id: str, message: Message) -> Message:
@@ -139,6 +142,36 @@ async def test_a_card_is_deleted_when_its_time_has_come(new_ground: NewGround) -
     assert (event["card"]["state"], event["card"]["stateReason"]) == ("DELETED", "CLOSED_CARD")
     assert event["commandId"] == f"DELETE_DUE:{due_ms}:1"
     assert await timers_of(ground, "due") == {}
+
+
+async def test_cards_from_before_there_were_timers_get_theirs(new_ground: NewGround) -> None:
+    """The migration dates them too early by up to 14 hours, in any time zone, and none too late."""
+    zone = "Pacific/Kiritimati"
+    ground = await new_ground(environment="development", issuer_time_zones={ISSUER: zone})
+    renewing = _with(bank.define(_RENEWING, "VIRTUAL"), autoRenew=True)
+    delete_at = "2040-01-02T03:04:05Z"
+    async with running_worker(ground):
+        await _send_and_settle(ground, *bank.PRODUCTS, renewing)
+        await _send_and_settle(
+            ground,
+            create("renewed", cardProductId=_RENEWING, deleteAt=delete_at),
+            create("inactive", cardProductId=_RENEWING, state="INACTIVE"),
+            create("suspended", deleteAt=delete_at),
+            card("suspended", "SUSPEND", "s"),
+            create("left", deleteAt=delete_at),
+            card("left", "DELETE", "d"),
+        )
+    everything = "SELECT card_id, kind, command_id, due_ms FROM timer ORDER BY 1, 2"
+    migration = runpy.run_path(str(_MIGRATION))
+    async with connected(ground) as connection:
+        right = await connection.fetch(everything)
+        await connection.execute("DELETE FROM timer")
+        await connection.execute(migration["TIMERS_OF_CARDS"])
+        found = await connection.fetch(everything)
+    assert [tuple(row)[:3] for row in found] == [tuple(row)[:3] for row in right]
+    assert len(found) == 6
+    # Nowhere does a month end earlier than here.
+    assert [row["due_ms"] for row in found] == [row["due_ms"] for row in right]
 
 
 async def test_timers_that_fire_twice_because_their_worker_was_killed_act_once(
