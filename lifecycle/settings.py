@@ -123,6 +123,20 @@ class Settings(BaseSettings):
     sweep_interval_ms: int = Field(
         1_000, ge=50, le=1_000, description="how often lanes are asked for rows not published"
     )
+    timer_commands_per_second_max: int = Field(
+        2_000,
+        ge=1,
+        le=100_000,
+        description="due EXPIRE, AUTO_RENEW and DELETE_DUE are sent no faster, so that the end of a"
+        " month leaves room for other commands",
+    )
+    cascade_commands_per_second_max: int = Field(
+        2_000,
+        ge=1,
+        le=100_000,
+        description="one worker sends the DELETEs of cascades (a consumer's cards, a card's virtual"
+        " cards) no faster",
+    )
     log_format: Literal["console", "json"] = Field("json", description="how log lines are written")
 
     @field_validator("issuer_time_zones")

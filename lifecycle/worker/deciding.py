@@ -39,12 +39,15 @@ from lifecycle.kafka.commands import Broken, Parsed, RawRecord
 from lifecycle.kafka.dead_letters import DeadLetterCode, dead_letter
 from lifecycle.kafka.events import Recorded, render
 from lifecycle.kafka.partitioner import key_of, partition_of
+from lifecycle.postgres.cascades import CascadeRow
 from lifecycle.postgres.operations import DeadLetterRow, OperationRow, OutboxRow
+from lifecycle.postgres.subjects import Key
 from lifecycle.settings import Settings
 from lifecycle.worker.numbers import Numbers
 from lifecycle.worker.opening import Opening
 from lifecycle.worker.subjects import Subjects, Tracked
 from lifecycle.worker.taken import Taken
+from lifecycle.worker.timers import TIMER_COMMANDS, TimerChanges, timer_changes
 
 RETENTION_MONTHS = 3
 
@@ -69,6 +72,8 @@ class Decided:
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     last_seq: dict[int, int] = field(default_factory=dict)
+    cascades: list[CascadeRow] = field(default_factory=list)
+    timers: TimerChanges = field(default_factory=lambda: TimerChanges([], []))
 
 
 class Deciding:
@@ -91,11 +96,15 @@ class Deciding:
         self._content_hashes = dict(content_hashes)
         self._decided = Decided(last_seq=dict(last_seq))
         self._numbers = numbers
+        self._timer_ignored_at_ms: dict[Key, int] = {}
 
     def decide(self, batch: Sequence[Taken]) -> Decided:
         """Decide every record; exactly one outcome is counted for each (G1)."""
         for taken in batch:
             self._decide_one(taken)
+        self._decided.timers = timer_changes(
+            self._subjects, self._timer_ignored_at_ms, self._settings.issuer_time_zones
+        )
         return self._decided
 
     def _decide_one(self, taken: Taken) -> None:
@@ -129,6 +138,9 @@ class Deciding:
         decision = self._decision(taken, parsed, tracked, start_time_ms)
         if isinstance(decision, Ignored):
             outcome.ignored += 1
+            if parsed.command.command in TIMER_COMMANDS:
+                key = (parsed.subject.issuer_id, parsed.subject.id)
+                self._timer_ignored_at_ms[key] = start_time_ms
             return
         outcome.operations += 1
         self._record_with_caused(taken, parsed, tracked, decision, start_time_ms)
@@ -266,6 +278,18 @@ class Deciding:
             cards[decision.subject.card_id] = decision.subject
         cards |= {caused.card.card_id: caused.card for caused in decision.caused}
         self._numbers.apply(decision.numbers, cards, taken.opening, identity)
+        if decision.cascade_reason is not None:
+            is_consumer = parsed.subject.kind is SubjectKind.CONSUMER
+            self._decided.cascades.append(
+                CascadeRow(
+                    partition=taken.record.partition,
+                    issuer_id=parsed.subject.issuer_id,
+                    operation_id=identity,
+                    consumer_id=parsed.subject.id if is_consumer else None,
+                    real_card_id=None if is_consumer else parsed.subject.id,
+                    reason_code=decision.cascade_reason,
+                )
+            )
         for ordinal, caused in enumerate(decision.caused, start=1):
             subject = Subject(SubjectKind.CARD, caused.card.issuer_id, caused.card.card_id)
             self._record(

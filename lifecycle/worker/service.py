@@ -33,6 +33,7 @@ from lifecycle.postgres.subjects import ChainBrokenError
 from lifecycle.settings import Settings, SettingsError
 from lifecycle.vault.keys import KeysError, load_keys
 from lifecycle.vault.sealing import SealError
+from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.lanes import OwnedLanes
 from lifecycle.worker.opening import Vault, open_commands, vault_with
 from lifecycle.worker.retrying import Patience, is_away, patiently
@@ -127,6 +128,10 @@ class _Worker:
             )
         ]
         background.append(asyncio.create_task(self._listen(), name="listen"))
+        dispatcher = Dispatcher(
+            self._settings, self._pool, lambda: self._lanes.owned, on_failure=self._fail
+        )
+        background.append(asyncio.create_task(dispatcher.run(), name="dispatch"))
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             ends: set[asyncio.Future[Any]] = {stopping, self._failure}

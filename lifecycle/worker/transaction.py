@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from lifecycle.kafka.commands import RawRecord
-from lifecycle.postgres import lanes, operations, subjects
+from lifecycle.postgres import cascades, lanes, operations, subjects, timers
 from lifecycle.postgres.connection import Connection, Pool
 from lifecycle.postgres.operations import IntakeCount
 from lifecycle.settings import Settings
@@ -126,6 +126,9 @@ async def _store(
         await operations.copy_operations(connection, decided.operations)
         await lanes.store_last_seq(connection, decided.last_seq)
     await _store_subjects(connection, found)
+    if decided.cascades:
+        await cascades.insert_cascades(connection, decided.cascades)
+    await timers.store_timers(connection, decided.timers.stored, decided.timers.dropped)
     if decided.dead_letters:
         await operations.copy_dead_letters(connection, decided.dead_letters)
     await operations.copy_intake_counts(

@@ -85,6 +85,10 @@ def _verify_nothing_was_made_up(evidence: Evidence) -> None:
     assert evidence.dead_letter_rows.keys() <= there
 
 
+# domain.md 8: ignored where they do not apply.
+_SIGNALS = frozenset({"LOCK", "CARD_PRESENT", "EXPIRE", "AUTO_RENEW", "DELETE_DUE"})
+
+
 def _verify_duplicates_and_signals(evidence: Evidence) -> None:
     """What left nothing behind repeats a command that did, or is a signal."""
     taken = {(row.key, row.event["commandId"]) for row in evidence.log if not row.caused}
@@ -95,7 +99,7 @@ def _verify_duplicates_and_signals(evidence: Evidence) -> None:
         assert record.key is not None
         assert record.value is not None
         command = json.loads(record.value)
-        is_signal = command["command"] == "LOCK"
+        is_signal = command["command"] in _SIGNALS
         was_taken = (record.key.decode(), command["commandId"]) in taken
         assert is_signal or was_taken, f"{command} has no outcome"
         repeats[is_signal, was_taken] += 1
@@ -219,7 +223,9 @@ def verify_ids_are_derived(evidence: Evidence) -> None:
             ordinals[cause] += 1
             assert operation_id == _derived(["caused", cause, ordinals[cause]])
         else:
-            assert event["causationId"] is None
+            prefix, _, cause = event["commandId"].partition("CASCADE:")
+            is_cascade = not prefix and cause
+            assert event["causationId"] == (cause if is_cascade else None)
             issuer_id, *kind, subject = row.key.split("/")
             named = ["operation", kind[0] if kind else "card", issuer_id, subject]
             assert operation_id == _derived([*named, event["commandId"]])

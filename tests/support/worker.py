@@ -26,6 +26,9 @@ Moment = Literal[
 ]
 """Where a worker process may be told to stop; `worker_process.py` says what each one means."""
 
+DispatchMoment = Literal["before-cascade-note", "before-timer-note"]
+"""The same, of what the service sends itself: no other command leads there."""
+
 STOP_SECONDS_MAX = 40.0
 _CHECKOUT = Path(__file__).parents[2]
 
@@ -99,7 +102,7 @@ class WorkerProcess:
 async def worker_process(
     settings: Settings,
     *,
-    stop_at: Moment | None = None,
+    stop_at: Moment | DispatchMoment | None = None,
     with_signal: Literal["KILL", "STOP"] = "KILL",
     after: int = 1,
 ) -> AsyncIterator[WorkerProcess]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from asyncpg.connection import Connection
 
+from lifecycle.kafka.own_commands import OwnCommandSender
 from lifecycle.kafka.producer import LaneProducer
-from lifecycle.postgres import lanes
+from lifecycle.postgres import lanes, timers
 from lifecycle.settings import load_settings
 from lifecycle.telemetry import configure_logging
 from lifecycle.worker import service, transaction
@@ -94,6 +95,12 @@ def _prepare(moment: str, stop: _Stop) -> None:
                 "store_published",
                 lambda _pool, _lane, seq, letter: seq > 0 or letter >= 0,
             )
+        case "before-cascade-note":
+            # A page of DELETEs is on the topic, and the cascade does not know.
+            _stop_after(stop, OwnCommandSender, "send")
+        case "before-timer-note":
+            # The timers fired, and are still on the list: they will fire again.
+            _stop_before(stop, timers, "delete_sent", lambda *_: True)
         case _:
             raise ValueError(f"{moment} is no moment")
 
