@@ -80,6 +80,8 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+        if vault is not None:
+            vault.opener.close()
 
 
 def _open_vault(settings: Settings) -> Vault | None:
