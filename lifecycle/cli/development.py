@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import orjson
@@ -41,6 +42,7 @@ from lifecycle.postgres.temporary import temporary_database
 from lifecycle.samples import Part, first_operation, last_operation, sample_day
 from lifecycle.settings import ENVIRONMENT_PREFIX, Settings, required
 from lifecycle.telemetry import configure_logging
+from lifecycle.vault.keys_file import DEVELOPMENT_FILE, ensure_file
 from lifecycle.worker.service import run_worker
 
 WORKER_STOP_SECONDS_MAX = 25.0
@@ -80,12 +82,15 @@ async def _servers(settings: Settings, *, fresh: bool) -> AsyncIterator[Servers]
         yield servers
 
 
-def _on(servers: Servers, settings: Settings, **changes: object) -> Settings:
-    """The settings, on these servers."""
+def _on(servers: Servers, settings: Settings, keys_file: Path, **changes: object) -> Settings:
+    """The settings, on these servers, with keys of their own unless some are set."""
+    if settings.keys_file is None:
+        ensure_file(keys_file)
     return settings.model_copy(
         update={
             "kafka_bootstrap_servers": servers.kafka_bootstrap_servers,
             "database_url": SecretStr(servers.database_url),
+            "keys_file": settings.keys_file or keys_file,
             **changes,
         }
     )
@@ -105,7 +110,14 @@ async def check_once(settings: Settings) -> None:
         servers = await stack.enter_async_context(_servers(settings, fresh=True))
         name = f"lifecycle-day-{secrets.token_hex(4)}"
         # Also on servers of our own: on given ones, nothing of others may be touched or counted.
-        own = _on(servers, settings, topic_prefix=name, consumer_group=name)
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        own = _on(
+            servers,
+            settings,
+            folder / DEVELOPMENT_FILE,
+            topic_prefix=name,
+            consumer_group=name,
+        )
         with working(own):
             url = await stack.enter_async_context(
                 temporary_database(
@@ -156,7 +168,7 @@ async def stay_up(settings: Settings, *, with_sample: bool) -> None:
         TopicsError, SchemaError, LocalServerError: something could not be set up.
     """
     async with _servers(settings, fresh=False) as servers:
-        own = _on(servers, settings)
+        own = _on(servers, settings, settings.local_dir / DEVELOPMENT_FILE)
         with working(own):
             before, after = await migrated(own)
             if before != after:
@@ -293,6 +305,7 @@ def _write_environment(own: Settings, settings: Settings) -> Path | None:
         for name, value in (
             ("kafka_bootstrap_servers", required(own, "kafka_bootstrap_servers")),
             ("database_url", required(own, "database_url")),
+            ("keys_file", str(Path(required(own, "keys_file")).absolute())),
         )
         if getattr(settings, name) is None
     }

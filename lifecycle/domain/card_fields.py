@@ -122,8 +122,12 @@ def _is_later(exp: str, current: str | None) -> bool:
     return current is None or months.month_of_expiry(exp) > months.month_of_expiry(current)
 
 
-def refused_by_credentials(case: Case) -> Refusal | None:
-    """What is wrong with the number that a command brings, or with the drawn one: step (8)."""
+def refused_by_credentials(case: Case, *, is_answer_asked: bool) -> Refusal | None:
+    """What is wrong with the number that a command brings, or with the drawn one: step (8).
+
+    `is_answer_asked`: an ACTIVATE has to prove something here. Where it has not, nobody minds
+    what it brings.
+    """
     command, context = case.command, case.context
     refusal = None
     match command:
@@ -140,12 +144,13 @@ def refused_by_credentials(case: Case) -> Refusal | None:
             refusal = _missing("encryptedData")
         case Renew() if case.is_answered or command.encrypted_data is not None:
             refusal = _renewed_number_refused(case, command)
-        case Activate() if is_cvv_asked(case) and isinstance(context.opened, ErrorCode):
-            refusal = Refusal(context.opened)
+        case Activate() if is_answer_asked and _answers_with_cvv(case):
+            opened = context.opened
+            refusal = Refusal(opened) if isinstance(opened, ErrorCode) else None
     return refusal
 
 
-def is_cvv_asked(case: Case) -> bool:
+def _answers_with_cvv(case: Case) -> bool:
     """Whether the answer to the card's activation method lies in `encryptedData`."""
     command: CardCommand = case.command
     return (

@@ -86,7 +86,7 @@ def refused_by_state(cell: Cell, row: Row | None, case: Case) -> Refusal | None:
     if code is not None:
         return Refusal(code)
     # (8) The number; (9) the answer.
-    refusal = refused_by_credentials(case)
+    refusal = refused_by_credentials(case, is_answer_asked=bool(row.answer))
     if refusal is not None:
         return refusal
     code = unmet(row.answer, case)

@@ -227,35 +227,30 @@ def issue(case: Case, dest: State) -> Outcome:
     context = case.context
     assert context.product is not None
     first = Expiries(_first_expiry(context, context.product.validity_months), None)
-    card = _first_life(case, dest, Origin.ISSUED, first)
-    return Outcome(replace(card, last4=_drawn_last4(context)))
+    return Outcome(_first_life(case, dest, Origin.ISSUED, first, _drawn_last4(context)))
 
 
 def register(case: Case, dest: State) -> Outcome:
     """REGISTER: a card of the issuer, perhaps the next life of an id (domain.md 4)."""
     given = _given_credentials(case)
     assert given is not None
-    card = _first_life(case, dest, Origin.REGISTERED, Expiries(given.exp, given.auxiliary_exp))
-    return Outcome(
-        replace(
-            card,
-            incarnation=_next_incarnation(case.card),
-            last4=given.last4,
-            has_auxiliary_pan=given.auxiliary_pan is not None,
-        )
-    )
+    first = Expiries(given.exp, given.auxiliary_exp)
+    return Outcome(_first_life(case, dest, Origin.REGISTERED, first, given.last4))
 
 
-def _first_life(case: Case, state: State, origin: Origin, expiries: Expiries) -> Card:
+def _first_life(
+    case: Case, state: State, origin: Origin, expiries: Expiries, last4: str | None
+) -> Card:
     command, context = case.command, case.context
     assert isinstance(command, Create)
     assert context.product is not None
     return Card(
         issuer_id=command.issuer_id,
         card_id=command.card_id,
+        incarnation=_next_incarnation(case.card),
         state=state,
         exp=expiries.exp,
-        auxiliary_exp=expiries.auxiliary_exp,
+        last4=last4,
         consumer_id=command.consumer_id,
         card_product_id=command.card_product_id,
         origin=origin,
@@ -263,6 +258,8 @@ def _first_life(case: Case, state: State, origin: Origin, expiries: Expiries) ->
         name=command.name or "",
         second_name=command.second_name,
         delete_at_ms=None if command.delete_at is None else time_ms_of(command.delete_at),
+        has_auxiliary_pan=expiries.auxiliary_exp is not None,
+        auxiliary_exp=expiries.auxiliary_exp,
         real_card_id=command.real_card_id,
     )
 

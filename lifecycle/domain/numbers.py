@@ -19,14 +19,15 @@ def number_changes(
     changes = []
     if before is None or before.incarnation != after.incarnation:
         changes += _assigned(after)
-    elif after.state in TERMINAL:
-        # Its number leaves before the successor's comes: a vault that looks for clashes row by
-        # row finds none that is not there at the end.
-        changes += [NumberChange(NumberChangeKind.RETIRE, after.card_id)]
-    elif is_given:
-        changes += _assigned(after)
-    elif (before.exp, before.auxiliary_exp) != (after.exp, after.auxiliary_exp):
-        changes += [NumberChange(NumberChangeKind.KEEP_WITH_NEW_EXPIRY, after.card_id)]
+    elif before.last4 is not None:
+        if after.state in TERMINAL:
+            # Its number leaves before the successor's comes: a vault that looks for clashes row
+            # by row finds none that is not there at the end.
+            changes += [NumberChange(NumberChangeKind.RETIRE, after.card_id)]
+        elif is_given:
+            changes += _assigned(after)
+        elif (before.exp, before.auxiliary_exp) != (after.exp, after.auxiliary_exp):
+            changes += [NumberChange(NumberChangeKind.KEEP_WITH_NEW_EXPIRY, after.card_id)]
     for one in caused:
         if one.kind in (OperationKind.CREATE, OperationKind.REGISTER):
             changes += _assigned(one.card)

@@ -29,7 +29,7 @@ def canonical(settings: Mapping[str, object]) -> str | None:
 def _is_deeper(value: object, levels_max: int) -> bool:
     """Level by level, so that no nesting exhausts the stack."""
     level = [value]
-    for _ in range(levels_max + 1):
+    for _ in range(levels_max):
         level = list(
             chain.from_iterable(
                 one.values() if isinstance(one, Mapping) else one
@@ -37,6 +37,4 @@ def _is_deeper(value: object, levels_max: int) -> bool:
                 if isinstance(one, Mapping | list)
             )
         )
-        if not level:
-            return False
-    return True
+    return any(isinstance(one, Mapping | list) for one in level)

@@ -27,10 +27,12 @@ from lifecycle.postgres.connection import (
 )
 from lifecycle.postgres.lanes import ensure_lanes
 from lifecycle.postgres.operations import LANES_CHANNEL
+from lifecycle.postgres.pans import ClaimError
 from lifecycle.postgres.schema import check_schema, ensure_partitions
 from lifecycle.postgres.subjects import ChainBrokenError
-from lifecycle.settings import Settings
-from lifecycle.vault.keys import load_keys
+from lifecycle.settings import Settings, SettingsError
+from lifecycle.vault.keys import KeysError, load_keys
+from lifecycle.vault.sealing import SealError
 from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.lanes import OwnedLanes
 from lifecycle.worker.opening import Vault, open_commands, vault_with
@@ -44,6 +46,8 @@ _LAG_SECONDS = 1.0
 _NOTIFICATIONS_MAX = 1_024
 _PARTITIONS_SECONDS = 3600.0
 _CLOSE_SECONDS_MAX = 10.0
+# Rows that are not as they were read under their lock: decided again on what is there now.
+_MENDED_BY_READING_AGAIN = ChainBrokenError | ClaimError
 _COLLECTOR_THRESHOLDS = (100_000, 50, 100)
 
 
@@ -76,13 +80,18 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+        if vault is not None:
+            vault.opener.close()
 
 
 def _open_vault(settings: Settings) -> Vault | None:
     if settings.keys_file is None:
         log.warning("no_keys", consequence="cards get no numbers, and nothing encrypted opens")
         return None
-    return vault_with(load_keys(settings.keys_file))
+    try:
+        return vault_with(load_keys(settings.keys_file))
+    except KeysError as error:
+        raise SettingsError(f"LIFECYCLE_KEYS_FILE: {error}") from error
 
 
 class _Worker:
@@ -217,7 +226,7 @@ class _Worker:
         except LaneMovedError as moved:
             log.warning("lane_moved", error=str(moved))
         except Exception as error:
-            away = is_away(error) or isinstance(error, ChainBrokenError)
+            away = is_away(error) or isinstance(error, _MENDED_BY_READING_AGAIN)
             if not away or self._patience.is_over():
                 raise
             log.warning("batch_interrupted", records=len(batch), error=repr(error))
@@ -257,7 +266,7 @@ class _Worker:
             if (
                 is_away(error)
                 or is_systemic(error)
-                or isinstance(error, LaneMovedError | ChainBrokenError)
+                or isinstance(error, LaneMovedError | SealError | _MENDED_BY_READING_AGAIN)
             ):
                 raise
             if len(batch) == 1:

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest_asyncio
 
 from lifecycle.local import Servers
 from lifecycle.postgres.temporary import temporary_database
 from tests.e2e import quick_start
+from tests.unit.vault_keys import write_keys
 
 PROGRAM = Path(sys.executable).with_name("lifecycle")
 RUN_SECONDS_MAX = 60.0
@@ -101,21 +103,25 @@ async def new_world(servers: Servers) -> AsyncIterator[World]:
     inherited = {
         key: value for key, value in os.environ.items() if not key.startswith("LIFECYCLE_")
     }
-    async with temporary_database(
-        servers.database_url, name, connect_seconds_max=CONNECT_SECONDS_MAX
-    ) as url:
-        yield World(
-            {
-                **inherited,
-                "PATH": f"{PROGRAM.parent}{os.pathsep}{inherited['PATH']}",
-                "LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
-                "LIFECYCLE_DATABASE_URL": url,
-                "LIFECYCLE_TOPIC_PREFIX": name,
-                "LIFECYCLE_CONSUMER_GROUP": name,
-                "LIFECYCLE_PARTITIONS": "4",
-            },
-            url,
-        )
+    with TemporaryDirectory() as folder:
+        keys_file = Path(folder) / "keys.json"
+        write_keys(keys_file)
+        async with temporary_database(
+            servers.database_url, name, connect_seconds_max=CONNECT_SECONDS_MAX
+        ) as url:
+            yield World(
+                {
+                    **inherited,
+                    "PATH": f"{PROGRAM.parent}{os.pathsep}{inherited['PATH']}",
+                    "LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
+                    "LIFECYCLE_DATABASE_URL": url,
+                    "LIFECYCLE_TOPIC_PREFIX": name,
+                    "LIFECYCLE_CONSUMER_GROUP": name,
+                    "LIFECYCLE_PARTITIONS": "4",
+                    "LIFECYCLE_KEYS_FILE": str(keys_file),
+                },
+                url,
+            )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

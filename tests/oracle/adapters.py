@@ -19,12 +19,13 @@ from lifecycle.domain.commands import (
     DefineProduct,
 )
 from lifecycle.domain.consumers import Consumer, ConsumerState
-from lifecycle.domain.decide import decide_card, decide_consumer, decide_product
-from lifecycle.domain.errors import SENTENCE
-from lifecycle.domain.operations import Context, Decision, Ignored
+from lifecycle.domain.credentials import Credentials
+from lifecycle.domain.decide import decide_card, decide_consumer, decide_product, decide_reply
+from lifecycle.domain.errors import SENTENCE, ErrorCode
+from lifecycle.domain.operations import Context, Decision, Ignored, Pending, Reply
 from lifecycle.domain.products import ActivationMethod, Form, Product, ProductTerms
 from tests.oracle.fields import Data
-from tests.oracle.rule_book import expected
+from tests.oracle.rule_book import expected, expected_reply, expected_time_out
 from tests.oracle.tables import TERMINAL
 
 Subject = Card | Consumer | Product
@@ -96,6 +97,13 @@ def card_from(data: Data) -> Card:
         successor_card_id=data["successorCardId"],
         delete_at_ms=data["deleteAtMs"],
         digital_cards_relinked=data["digitalCardsRelinked"],
+        has_auxiliary_pan=data["hasAuxiliaryPan"],
+        auxiliary_exp=data["auxiliaryExp"],
+        pending_auxiliary_exp=data["pendingAuxiliaryExp"],
+        real_card_id=data["realCardId"],
+        controls=data["controls"],
+        limits=data["limits"],
+        click_to_pay=data["clickToPay"],
     )
 
 
@@ -122,6 +130,13 @@ def card_to(card: Card) -> Data:
         "successorCardId": card.successor_card_id,
         "deleteAtMs": card.delete_at_ms,
         "digitalCardsRelinked": card.digital_cards_relinked,
+        "hasAuxiliaryPan": card.has_auxiliary_pan,
+        "auxiliaryExp": card.auxiliary_exp,
+        "pendingAuxiliaryExp": card.pending_auxiliary_exp,
+        "realCardId": card.real_card_id,
+        "controls": card.controls,
+        "limits": card.limits,
+        "clickToPay": card.click_to_pay,
     }
 
 
@@ -164,7 +179,8 @@ def subject_to(subject: Subject | None) -> Data | None:
 
 
 def context_from(data: Data) -> Context:
-    product, predecessor, consumer = data["product"], data["predecessor"], data["consumerState"]
+    product, consumer = data["product"], data["consumerState"]
+    drawn, pending = data["generatedLast4"], data["pending"]
     return Context(
         start_time_ms=data["startTimeMs"],
         version_time_ms=data["versionTimeMs"],
@@ -173,7 +189,45 @@ def context_from(data: Data) -> Context:
         product=None if product is None else terms_from(product),
         generated_card_id=data["generatedCardId"],
         generated_card_id_in_use=data["generatedCardIdInUse"],
-        predecessor=None if predecessor is None else card_from(predecessor),
+        predecessor=_card_or_none(data["predecessor"]),
+        generated_last4=drawn if drawn is None or drawn.isdigit() else ErrorCode(drawn),
+        opened=_opened_from(data["opened"]),
+        pan_is_free=data["panIsFree"],
+        card_cvv_matches=data["cardCvvMatches"],
+        new_card=_card_or_none(data["newCard"]),
+        real_card=_card_or_none(data["realCard"]),
+        real_card_virtual_cards=data["realCardVirtualCards"],
+        pending=None if pending is None else pending_from(pending),
+        enrolment_is_pending=data["enrolmentIsPending"],
+    )
+
+
+def _card_or_none(data: Data | None) -> Card | None:
+    return None if data is None else card_from(data)
+
+
+def _opened_from(data: Data | str | None) -> Credentials | ErrorCode | None:
+    if data is None:
+        return None
+    if isinstance(data, str):
+        return ErrorCode(data)
+    return Credentials(
+        pan=data["pan"],
+        exp=data["exp"],
+        psn=data["psn"],
+        auxiliary_pan=data["auxiliaryPan"],
+        auxiliary_exp=data["auxiliaryExp"],
+    )
+
+
+def pending_from(data: Data) -> Pending:
+    command = command_from(data["command"])
+    assert isinstance(command, CardCommand)
+    return Pending(
+        command=command,
+        start_time_ms=data["startTimeMs"],
+        deadline_ms=data["deadlineMs"],
+        incarnation=data["incarnation"],
     )
 
 
@@ -192,9 +246,32 @@ def decide(subject: Subject | None, command: Command, context: Context) -> Decis
 
 def disagreements(subject: Data | None, command: Data, context: Data) -> list[str]:
     """Run both sides on the same input; one sentence for each thing they see differently."""
-    wanted = expected(subject, command, context)
     before = subject_from(subject)
     decision = decide(before, command_from(command), context_from(context))
+    if command["command"] == "TIME_OUT":
+        wanted: Data = {"ignored": True}
+        if subject is not None:
+            wanted = expected_time_out(subject, context["pending"], context)
+    else:
+        wanted = expected(subject, command, context)
+    return _differences(subject, before, wanted, decision)
+
+
+def reply_disagreements(card: Data, reply: Data, context: Data) -> list[str]:
+    """The same for the reply to the PENDING operation of the context."""
+    before = card_from(card)
+    said = Reply(is_successful=reply["result"] == "SUCCESSFUL", error_code=reply.get("errorCode"))
+    decision = decide_reply(before, said, context_from(context))
+    pending = context["pending"]
+    wanted: Data = {"ignored": True}
+    if pending is not None:
+        wanted = expected_reply(card, pending, reply, context)
+    return _differences(card, before, wanted, decision)
+
+
+def _differences(
+    subject: Data | None, before: Subject | None, wanted: Data, decision: Decision | Ignored
+) -> list[str]:
     if isinstance(decision, Ignored) or wanted["ignored"]:
         same = isinstance(decision, Ignored) and wanted["ignored"]
         return [] if same else [f"ignored: expected {_brief(wanted)}, got {decision!r}"]
@@ -216,7 +293,7 @@ def disagreements(subject: Data | None, command: Data, context: Data) -> list[st
         wrong.append("nothing changed, and yet the subject is another object")
     if (decision.error is None) != (decision.error_code is None):
         wrong.append(f"error {decision.error!r} with errorCode {decision.error_code!r}")
-    if decision.error_code is not None and decision.error_code not in SENTENCE:
+    if decision.error_code in list(ErrorCode) and ErrorCode(decision.error_code) not in SENTENCE:
         wrong.append(f"{decision.error_code} has no sentence")
     if decision.error is not None and not 0 < len(decision.error) <= ERROR_CHARACTERS_MAX:
         wrong.append(f"error has {len(decision.error)} characters")
@@ -235,6 +312,10 @@ def _outcome_to(decision: Decision) -> Data:
         "subject": subject_to(decision.subject),
         "caused": [{"kind": str(one.kind), "card": card_to(one.card)} for one in decision.caused],
         "registersConsumer": decision.registers_consumer,
+        "numbers": [[str(change.kind), change.card_id] for change in decision.numbers],
+        "cascadeReason": decision.cascade_reason,
+        "request": None if decision.request is None else str(decision.request.kind),
+        "endsPending": decision.ends_pending,
     }
 
 

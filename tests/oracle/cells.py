@@ -1,17 +1,38 @@
 """What each cell of domain.md 2.1 does to a card, under the name it has in `tables`."""
 
-import copy
 from collections.abc import Callable
 
 from tests.oracle import tables
 from tests.oracle.fields import (
     Data,
+    LeftOutError,
     RefusedError,
-    column,
     month,
     month_now,
     months_after,
-    renewed_expiry,
+    settings_text,
+)
+from tests.oracle.renewals import (
+    active_unless_suspended_before,
+    finish_renewal,
+    leaves_for_another_id,
+    leaves_unless_lost,
+    renews_active,
+    renews_at_once_into_new_card_state,
+    renews_by_itself,
+    renews_expired,
+    renews_suspended,
+)
+from tests.oracle.successors import (
+    drawn_last4,
+    end,
+    new_card_must_be_possible,
+    next_incarnation,
+    opened_number,
+    put_number,
+    relink_predecessor,
+    succeed,
+    successor,
 )
 
 
@@ -19,18 +40,18 @@ def _becomes_active(
     after: Data, command: Data, context: Data, outcome: Data, _reason: str | None
 ) -> None:
     _consumer_must_be_active(context)
-    _answer_must_be_right(after, command)
+    _answer_must_be_right(after, command, context)
     after["state"] = "ACTIVE"
-    _relink_predecessor(after, context, outcome)
+    relink_predecessor(after, context, outcome)
 
 
 def _takes_the_pending_expiry_or_nothing(
-    after: Data, command: Data, context: Data, _outcome: Data, _reason: str | None
+    after: Data, command: Data, context: Data, outcome: Data, _reason: str | None
 ) -> None:
     _consumer_must_be_active(context)
     if after["ongoingOperation"] == "RENEWAL":
-        _answer_must_be_right(after, command)
-        _finish_renewal(after)
+        _answer_must_be_right(after, command, context)
+        finish_renewal(after, outcome)
 
 
 def _takes_the_pending_expiry_or_card_expired(
@@ -41,10 +62,10 @@ def _takes_the_pending_expiry_or_card_expired(
     if after["ongoingOperation"] != "RENEWAL":
         raise RefusedError("CARD_EXPIRED")
     _consumer_must_be_active(context)
-    _answer_must_be_right(after, command)
-    _finish_renewal(after)
-    after["state"] = _active_unless_suspended_before(after)
-    _relink_predecessor(after, context, outcome)
+    _answer_must_be_right(after, command, context)
+    finish_renewal(after, outcome)
+    after["state"] = active_unless_suspended_before(after)
+    relink_predecessor(after, context, outcome)
 
 
 def _becomes_suspended(
@@ -85,31 +106,30 @@ def _becomes_active_if_the_reasons_match(
 def _becomes_replaced(
     after: Data, command: Data, context: Data, outcome: Data, reason: str | None
 ) -> None:
-    if command.get("newCardId") is not None or command.get("encryptedData") is not None:
+    """domain.md 3.1: what a registered card needs, an issued one forbids."""
+    given = [command.get("newCardId"), command.get("encryptedData")]
+    if after["origin"] == "ISSUED" and given != [None, None]:
         raise RefusedError("FIELD_INVALID_VALUE")
-    if context["generatedCardIdInUse"]:
-        raise RefusedError("CARD_ID_IN_USE")
-    virtual = after["terms"]["form"] == "VIRTUAL"
-    new_card = copy.deepcopy(after)
-    new_card["cardId"] = context["generatedCardId"]
-    new_card["incarnation"] = 1
-    new_card["state"] = "ACTIVE" if virtual else "INACTIVE"
-    new_card["stateReason"] = None
-    new_card["suspensions"] = []
-    new_card["locks"] = []
-    new_card["ongoingOperation"] = "NONE"
-    new_card["exp"] = months_after(month_now(context), after["terms"]["validityMonths"])
-    new_card["pendingExp"] = None
-    new_card["last4"] = None
-    new_card["predecessorCardId"] = after["cardId"]
-    # domain.md 8: deleteAt comes with CREATE; the command that made this card had none.
-    new_card["deleteAtMs"] = None
-    new_card["successorCardId"] = None
-    new_card["digitalCardsRelinked"] = False
-    outcome["caused"].append({"kind": "CREATE", "card": new_card})
-    _end(after, "REPLACED", reason)
-    after["successorCardId"] = context["generatedCardId"]
-    after["digitalCardsRelinked"] = virtual
+    if after["origin"] == "REGISTERED":
+        if None in given:
+            raise RefusedError("FIELD_MISSING")
+        if command["newCardId"] == after["cardId"]:
+            raise RefusedError("FIELD_INVALID_VALUE")
+    new_card_must_be_possible(after, context)
+    state = "ACTIVE" if after["terms"]["form"] == "VIRTUAL" else "INACTIVE"
+    if after["origin"] == "ISSUED":
+        last4 = drawn_last4(context)
+        new_card = successor(after, context["generatedCardId"], state, 1)
+        new_card["exp"] = months_after(month_now(context), after["terms"]["validityMonths"])
+        new_card["last4"] = last4
+        succeed(after, new_card, "REPLACED", reason, outcome, "CREATE")
+    else:
+        number = opened_number(context, after["terms"]["form"])
+        new_card = successor(
+            after, command["newCardId"], state, next_incarnation(context["newCard"])
+        )
+        put_number(new_card, number)
+        succeed(after, new_card, "REPLACED", reason, outcome, "REGISTER")
 
 
 def _becomes_replaced_after_loss(
@@ -120,48 +140,86 @@ def _becomes_replaced_after_loss(
     _becomes_replaced(after, command, context, outcome, reason)
 
 
-def _renews_active(
-    after: Data, command: Data, context: Data, _outcome: Data, _reason: str | None
+def _expires(
+    after: Data, _command: Data, context: Data, _outcome: Data, _reason: str | None
 ) -> None:
-    _renewal_must_be_possible(after, command, context)
-    _set_expiry_or_pending_expiry(after, context)
+    if after["exp"] is None or month(after["exp"]) >= month_now(context):
+        raise LeftOutError
+    after["state"] = "EXPIRED"
 
 
-def _renews_suspended(
-    after: Data, command: Data, context: Data, _outcome: Data, _reason: str | None
+def _is_deleted_at_last(
+    after: Data, _command: Data, context: Data, outcome: Data, _reason: str | None
 ) -> None:
-    # v1 in place too: it is as v2, and never lifts a suspension (domain.md 8).
-    _renewal_must_be_possible(after, command, context)
-    _set_expiry_or_pending_expiry(after, context)
+    if after["deleteAtMs"] is None or context["startTimeMs"] < after["deleteAtMs"]:
+        raise LeftOutError
+    end(after, "DELETED", "CLOSED_CARD", outcome)
 
 
-def _renews_expired(
-    after: Data, command: Data, context: Data, outcome: Data, _reason: str | None
+def _activated_by_its_first_use(
+    after: Data, _command: Data, context: Data, outcome: Data, _reason: str | None
 ) -> None:
-    _renewal_must_be_possible(after, command, context)
-    _set_expiry_or_pending_expiry(after, context)
+    _first_use_must_count(after, context)
+    after["state"] = "ACTIVE"
+    relink_predecessor(after, context, outcome)
+
+
+def _renewed_by_its_first_use(
+    after: Data, _command: Data, context: Data, outcome: Data, _reason: str | None
+) -> None:
+    _first_use_must_count(after, context)
+    if after["ongoingOperation"] != "RENEWAL":
+        raise LeftOutError
+    finish_renewal(after, outcome)
+
+
+def _first_use_must_count(card: Data, context: Data) -> None:
+    if card["terms"]["form"] != "PHYSICAL" or not card["terms"]["implicitActivation"]:
+        raise LeftOutError
+    # Ours: an activation needs an ACTIVE consumer; without one this signal does not apply.
+    if context["consumerState"] != "ACTIVE":
+        raise LeftOutError
+
+
+def _is_ordered(
+    after: Data, _command: Data, _context: Data, outcome: Data, _reason: str | None
+) -> None:
+    # Ours: there is no plastic of a VIRTUAL card.
     if after["terms"]["form"] == "VIRTUAL":
-        after["state"] = _active_unless_suspended_before(after)
-        _relink_predecessor(after, context, outcome)
-    else:
-        after["state"] = "EXPIRED"
+        raise RefusedError("OPERATION_NOT_ALLOWED")
+    outcome["status"] = "PENDING"
+    outcome["request"] = "PRODUCE"
 
 
-def _renews_at_once_into_new_card_state(
-    after: Data, command: Data, context: Data, outcome: Data, _reason: str | None
+def _asks_the_scheme(
+    _after: Data, command: Data, _context: Data, outcome: Data, _reason: str | None
 ) -> None:
-    _renewal_must_be_possible(after, command, context)
-    after["exp"] = renewed_expiry(after, context)
-    after["state"] = command["newCardState"]
-    if after["stateReason"] is not None:
-        after["state"] = "SUSPENDED"
-    _relink_predecessor(after, context, outcome)
+    outcome["status"] = "PENDING"
+    outcome["request"] = command["command"]
+
+
+def _opts_out(after: Data, command: Data, context: Data, outcome: Data, reason: str | None) -> None:
+    """SUCCESSFUL when never enrolled; else the scheme is asked (S5)."""
+    if after["clickToPay"] or context["enrolmentIsPending"]:
+        _asks_the_scheme(after, command, context, outcome, reason)
+
+
+def _gets_other_controls(
+    after: Data, command: Data, _context: Data, _outcome: Data, _reason: str | None
+) -> None:
+    after["controls"] = settings_text(command["controls"])
+
+
+def _gets_other_limits(
+    after: Data, command: Data, _context: Data, _outcome: Data, _reason: str | None
+) -> None:
+    after["limits"] = settings_text(command["limits"])
 
 
 def _becomes_deleted(
-    after: Data, _command: Data, _context: Data, _outcome: Data, reason: str | None
+    after: Data, _command: Data, _context: Data, outcome: Data, reason: str | None
 ) -> None:
-    _end(after, "DELETED", reason)
+    end(after, "DELETED", reason, outcome)
 
 
 def _becomes_suspended_by_the_lock(
@@ -190,11 +248,16 @@ def _consumer_must_be_active(context: Data) -> None:
         raise RefusedError("CONSUMER_NOT_ACTIVE")
 
 
-def _answer_must_be_right(card: Data, command: Data) -> None:
+def _answer_must_be_right(card: Data, command: Data, context: Data) -> None:
+    """domain.md 8: LAST4 carries last4, CVV encryptedData around the cvv."""
     method = card["terms"]["activationMethod"]
-    # There are no keys yet that could open what a CVV card sends, so no answer is right.
     if method == "CVV":
-        raise RefusedError("ACTIVATION_FAILED")
+        if command.get("encryptedData") is None:
+            raise RefusedError("ACTIVATION_FAILED")
+        if isinstance(context["opened"], str):
+            raise RefusedError(context["opened"])
+        if context["cardCvvMatches"] is not True:
+            raise RefusedError("ACTIVATION_FAILED")
     if method == "LAST4":
         if command.get("last4") is None or card["last4"] is None:
             raise RefusedError("ACTIVATION_FAILED")
@@ -202,69 +265,8 @@ def _answer_must_be_right(card: Data, command: Data) -> None:
             raise RefusedError("ACTIVATION_FAILED")
 
 
-def _renewal_must_be_possible(card: Data, command: Data, context: Data) -> None:
-    expired = column(card, context) == "EXPIRED"
-    if card["ongoingOperation"] == "RENEWAL":
-        raise RefusedError("RENEWAL_IN_PROGRESS")
-    # domain.md 8: "in place it refuses what v2 refuses"; to another id only a pending renewal
-    # stands in the way of a SUSPENDED card, but EXPIRED after a loss refuses "every renew".
-    elsewhere = command.get("newCardId") not in (None, card["cardId"])
-    if card["stateReason"] in tables.NEEDS_REPLACEMENT and not (elsewhere and not expired):
-        raise RefusedError("REPLACEMENT_REQUIRED")
-    if (command.get("newCardId") is None) != (command.get("newCardState") is None):
-        raise RefusedError("FIELD_MISSING")
-    for forbidden in ["newExp", "newAuxiliaryExp", "encryptedData"]:
-        if command.get(forbidden) is not None:
-            raise RefusedError("FIELD_INVALID_VALUE")
-    for name, only in [("newCardId", "cardId"), ("newCardProductId", "cardProductId")]:
-        if command.get(name) is not None and command[name] != card[only]:
-            raise RefusedError("FIELD_INVALID_VALUE")
-    if card["exp"] is not None and month(card["exp"]) >= tables.LAST_EXPIRY:
-        raise RefusedError("FIELD_INVALID_VALUE")  # the new one would not be later
-
-
-def _set_expiry_or_pending_expiry(card: Data, context: Data) -> None:
-    if card["terms"]["form"] == "VIRTUAL":
-        card["exp"] = renewed_expiry(card, context)
-    else:
-        card["pendingExp"] = renewed_expiry(card, context)
-        card["ongoingOperation"] = "RENEWAL"
-
-
-def _finish_renewal(card: Data) -> None:
-    card["exp"] = card["pendingExp"]
-    card["pendingExp"] = None
-    card["ongoingOperation"] = "NONE"
-
-
-def _active_unless_suspended_before(card: Data) -> str:
-    """domain.md 8: after another suspension they end in SUSPENDED, never in ACTIVE."""
-    return "ACTIVE" if card["stateReason"] is None else "SUSPENDED"
-
-
 def _remember_suspension(card: Data, reason: str) -> None:
     card["suspensions"] = sorted({*card["suspensions"], reason})
-
-
-def _end(card: Data, state: str, reason: str | None) -> None:
-    """domain.md 8: a terminal state clears locks, ongoingOperation and pendingExp."""
-    card["state"] = state
-    card["stateReason"] = reason
-    card["locks"] = []
-    card["ongoingOperation"] = "NONE"
-    card["pendingExp"] = None
-
-
-def _relink_predecessor(card: Data, context: Data, outcome: Data) -> None:
-    """domain.md 3.5, 8: when a successor is activated later, the old card gets a RELINK."""
-    old = context["predecessor"]
-    if card["state"] != "ACTIVE" or card["predecessorCardId"] is None or old is None:
-        return
-    if old["state"] not in ("REPLACED", "RENEWED") or old["digitalCardsRelinked"]:
-        return
-    relinked = copy.deepcopy(old)
-    relinked["digitalCardsRelinked"] = True
-    outcome["caused"].append({"kind": "RELINK", "card": relinked})
 
 
 CELLS: dict[str, Callable[[Data, Data, Data, Data, str | None], None]] = {
@@ -276,11 +278,23 @@ CELLS: dict[str, Callable[[Data, Data, Data, Data, str | None], None]] = {
     "becomes active if the reasons match": _becomes_active_if_the_reasons_match,
     "becomes replaced": _becomes_replaced,
     "becomes replaced after loss, or CARD_EXPIRED": _becomes_replaced_after_loss,
-    "renews active": _renews_active,
-    "renews suspended": _renews_suspended,
-    "renews expired": _renews_expired,
-    "renews at once into newCardState": _renews_at_once_into_new_card_state,
+    "renews active": renews_active,
+    "renews suspended": renews_suspended,
+    "renews expired": renews_expired,
+    "renews at once into newCardState": renews_at_once_into_new_card_state,
+    "leaves for another id": leaves_for_another_id,
+    "leaves for another id unless lost": leaves_unless_lost,
     "becomes deleted": _becomes_deleted,
     "becomes suspended by the lock": _becomes_suspended_by_the_lock,
     "gets the lock, reason kept unless weaker": _gets_the_lock,
+    "activated by its first use": _activated_by_its_first_use,
+    "renewed by its first use": _renewed_by_its_first_use,
+    "expires": _expires,
+    "renews by itself": renews_by_itself,
+    "is deleted at last": _is_deleted_at_last,
+    "is ordered": _is_ordered,
+    "asks the scheme": _asks_the_scheme,
+    "opts out": _opts_out,
+    "gets other controls": _gets_other_controls,
+    "gets other limits": _gets_other_limits,
 }

@@ -1,7 +1,9 @@
 """Fields, reasons and dates: what the oracle asks of a command before it looks at the card."""
 
+import json
 import re
-from datetime import UTC, datetime
+import unicodedata
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -31,13 +33,42 @@ def check_fields(command: Data) -> None:
 
 def check_formats(command: Data) -> None:
     for name, pattern in tables.FORMATS.items():
-        if command.get(name) is not None and not re.fullmatch(pattern, command[name]):
+        if name == "name" and command["command"].startswith("CLICK_TO_PAY"):
+            check_holder_name(command.get("name"))
+        elif command.get(name) is not None and not re.fullmatch(pattern, command[name]):
             raise RefusedError("FIELD_INVALID_FORMAT")
     if len(command.get("encryptedData") or "") > tables.ENCRYPTED_DATA_CHARACTERS_MAX:
         raise RefusedError("FIELD_INVALID_FORMAT")
     for name in ["effectiveDate", "deleteAt"]:
         if command.get(name) is not None:
             milliseconds(command[name])
+
+    for name in ["controls", "limits"]:
+        if command.get(name) is not None and settings_text(command[name]) is None:
+            raise RefusedError("FIELD_INVALID_FORMAT")
+
+
+def check_holder_name(name: str | None) -> None:
+    if name is None:
+        return
+    fine = len(name) in tables.HOLDER_NAME_LENGTHS
+    for character in name:
+        letter_or_number = unicodedata.category(character).startswith(("L", "N"))
+        arabic = 0x600 <= ord(character) <= 0x6FF
+        fine = fine and (letter_or_number or arabic or character in tables.HOLDER_NAME_SIGNS)
+    if not fine:
+        raise RefusedError("FIELD_INVALID_FORMAT")
+
+
+def settings_text(settings: object) -> str | None:
+    """Sorted JSON; None when it is too long or too deep. Only for numbers that all write alike."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    depth = deepest = 0
+    for character in re.sub(r'"(\\.|[^"\\])*"', "", text):
+        depth += (character in "[{") - (character in "]}")
+        deepest = max(deepest, depth)
+    fits = len(text) <= tables.SETTINGS_CHARACTERS_MAX and deepest <= tables.SETTINGS_LEVELS_MAX
+    return text if fits else None
 
 
 def check_values(command: Data) -> None:
@@ -74,7 +105,7 @@ def check_reason(command: Data, row: str | None) -> str | None:
             raise RefusedError("INVALID_REASON")
         return None
     by_user = (command.get("requestor") or {}).get("type") == "USER"
-    if given is None and row != "REPLACE":
+    if given is None and row not in ("REPLACE", None):
         given = "USER_DECISION" if row == "RESUME" and by_user else "ISSUER_DECISION"
     if given not in accepted:
         raise RefusedError("INVALID_REASON")
@@ -101,7 +132,7 @@ def requestor_shown(command: Data) -> Data:
             given = None
     if given is not None:
         return {"type": given["type"], "id": given["id"]}
-    if command["command"] == "LOCK":
+    if command["command"] in tables.ASKED_BY_SYSTEM:
         return {"type": "SYSTEM", "id": "SYSTEM"}
     return {"type": "ISSUER", "id": command["issuerId"]}
 
@@ -147,6 +178,24 @@ def renewed_expiry(card: Data, context: Data) -> str:
     if card["exp"] is not None:
         months.append(month(card["exp"]))
     return months_after(max(months), card["terms"]["validityMonths"])
+
+
+def is_later(exp: str, current: str | None) -> bool:
+    return current is None or month(exp) > month(current)
+
+
+def today(context: Data) -> date:
+    there = datetime.fromtimestamp(
+        context["startTimeMs"] // 1000, tz=ZoneInfo(context["issuerTimeZone"])
+    )
+    return there.date()
+
+
+def first_day_of_window(exp: str, days: int) -> date:
+    """The window opens as many days before the month is over."""
+    year, number = month(exp)
+    first_after = date(year + number // 12, number % 12 + 1, 1)
+    return first_after - timedelta(days=days)
 
 
 def column(card: Data, context: Data) -> str:

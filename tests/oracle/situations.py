@@ -87,12 +87,8 @@ def a_product(**changes: object) -> Data:
 
 
 def a_card(**changes: object) -> Data:
-    """A card; `form`, `activationMethod` and `validityMonths` change its terms."""
-    of_terms = {
-        name: changes.pop(name)
-        for name in ["form", "activationMethod", "validityMonths"]
-        if name in changes
-    }
+    """A card; what `a_product` knows changes its terms."""
+    of_terms = {name: changes.pop(name) for name in a_product() if name in changes}
     card: Data = {
         "issuerId": ISSUER,
         "cardId": CARD,
@@ -115,6 +111,13 @@ def a_card(**changes: object) -> Data:
         "successorCardId": None,
         "deleteAtMs": DELETE_AT_MS,
         "digitalCardsRelinked": False,
+        "hasAuxiliaryPan": False,
+        "auxiliaryExp": None,
+        "pendingAuxiliaryExp": None,
+        "realCardId": None,
+        "controls": None,
+        "limits": None,
+        "clickToPay": False,
     }
     return {**card, **changes}
 
@@ -130,6 +133,15 @@ def a_context(**changes: object) -> Data:
         "generatedCardId": "generated-1",
         "generatedCardIdInUse": False,
         "predecessor": None,
+        "generatedLast4": None,
+        "opened": None,
+        "panIsFree": False,
+        "cardCvvMatches": None,
+        "newCard": None,
+        "realCard": None,
+        "realCardVirtualCards": 0,
+        "pending": None,
+        "enrolmentIsPending": False,
     }
     return {**context, **changes}
 

@@ -1,7 +1,7 @@
 """The tables of domain.md, copied cell by cell as words; `rule_book` says what each word does.
 
 A cell that starts with `!` is the error code of a FAILED operation; `ignored` leaves nothing.
-To extend the oracle (registered cards, timers, signals), add rows here and words there.
+To extend the oracle, add rows here and words there.
 """
 
 # domain.md 2: the three states that nothing leaves, with the error that 2.1 calls "terminal error".
@@ -56,6 +56,13 @@ STATE_TABLE = {
         "EXPIRED": "renews at once into newCardState",
         **TERMINAL,
     },
+    "RENEW elsewhere": {
+        "INACTIVE": "!NOT_ACTIVATED",
+        "ACTIVE": "leaves for another id",
+        "SUSPENDED": "leaves for another id",
+        "EXPIRED": "leaves for another id unless lost",
+        **TERMINAL,
+    },
     "DELETE": {
         "INACTIVE": "becomes deleted",
         "ACTIVE": "becomes deleted",
@@ -70,7 +77,88 @@ STATE_TABLE = {
         "EXPIRED": "ignored",
         **IGNORED_WHEN_TERMINAL,
     },
+    "CARD_PRESENT": {
+        "INACTIVE": "activated by its first use",
+        "ACTIVE": "renewed by its first use",
+        "SUSPENDED": "ignored",
+        "EXPIRED": "ignored",
+        **IGNORED_WHEN_TERMINAL,
+    },
+    "EXPIRE": {
+        "INACTIVE": "expires",
+        "ACTIVE": "expires",
+        "SUSPENDED": "expires",
+        "EXPIRED": "ignored",
+        **IGNORED_WHEN_TERMINAL,
+    },
+    "AUTO_RENEW": {
+        "INACTIVE": "ignored",
+        "ACTIVE": "renews by itself",
+        "SUSPENDED": "ignored",
+        "EXPIRED": "ignored",
+        **IGNORED_WHEN_TERMINAL,
+    },
+    "DELETE_DUE": {
+        "INACTIVE": "is deleted at last",
+        "ACTIVE": "is deleted at last",
+        "SUSPENDED": "is deleted at last",
+        "EXPIRED": "is deleted at last",
+        **IGNORED_WHEN_TERMINAL,
+    },
+    "PRODUCE": {
+        "INACTIVE": "is ordered",
+        "ACTIVE": "is ordered",
+        "SUSPENDED": "!OPERATION_NOT_ALLOWED",
+        "EXPIRED": "!OPERATION_NOT_ALLOWED",
+        **TERMINAL,
+    },
+    "CLICK_TO_PAY_ENROLMENT": {
+        "INACTIVE": "!CARD_NOT_ACTIVE",
+        "ACTIVE": "asks the scheme",
+        "SUSPENDED": "!CARD_NOT_ACTIVE",
+        "EXPIRED": "!CARD_NOT_ACTIVE",
+        **TERMINAL,
+    },
+    "CLICK_TO_PAY_UPDATE": {
+        "INACTIVE": "!CARD_NOT_ACTIVE",
+        "ACTIVE": "asks the scheme",
+        "SUSPENDED": "!CARD_NOT_ACTIVE",
+        "EXPIRED": "!CARD_NOT_ACTIVE",
+        **TERMINAL,
+    },
+    "CLICK_TO_PAY_OPTOUT": {
+        "INACTIVE": "opts out",
+        "ACTIVE": "opts out",
+        "SUSPENDED": "opts out",
+        "EXPIRED": "opts out",
+        "RENEWED": "opts out",
+        "REPLACED": "opts out",
+        "DELETED": "opts out",
+    },
+    "UPDATE_CONTROLS": {
+        "INACTIVE": "gets other controls",
+        "ACTIVE": "gets other controls",
+        "SUSPENDED": "gets other controls",
+        "EXPIRED": "!OPERATION_NOT_ALLOWED",
+        **TERMINAL,
+    },
+    "UPDATE_LIMITS": {
+        "INACTIVE": "gets other limits",
+        "ACTIVE": "gets other limits",
+        "SUSPENDED": "gets other limits",
+        "EXPIRED": "!OPERATION_NOT_ALLOWED",
+        **TERMINAL,
+    },
 }
+
+# domain.md 8, "a signal that does not apply is ignored even when another field is bad".
+SIGNALS_AND_TIMERS = ["LOCK", "CARD_PRESENT", "EXPIRE", "AUTO_RENEW", "DELETE_DUE"]
+
+# domain.md 8, "Operations and events": under which name the operation is shown.
+SHOWN_AS = {"CARD_PRESENT": "ACTIVATE", "AUTO_RENEW": "RENEW", "DELETE_DUE": "DELETE"}
+
+# design.md 3: who asks when the command does not say.
+ASKED_BY_SYSTEM = [*SIGNALS_AND_TIMERS, "TIME_OUT"]
 
 # domain.md 2.2. A command that is not here refuses every reasonCode (domain.md 8).
 REPLACE_REASONS = ["CARD_LOST", "CARD_STOLEN", "CARD_BROKEN", "CARD_NOT_RECEIVED", "FRAUD"]
@@ -87,6 +175,12 @@ REASONS = {
     "REPLACE": REPLACE_REASONS,
     "RENEW v2": ["USER_DECISION", "ISSUER_DECISION"],
     "RENEW v1": ["USER_DECISION", "ISSUER_DECISION", *REPLACE_REASONS],
+    "RENEW elsewhere": ["USER_DECISION", "ISSUER_DECISION", *REPLACE_REASONS],
+    "AUTO_RENEW": ["ISSUER_DECISION"],
+    "CONSUMER_DELETE": ["USER_DECISION", "ISSUER_DECISION"],
+    "CLICK_TO_PAY_ENROLMENT": ["USER_DECISION", "ISSUER_DECISION"],
+    "CLICK_TO_PAY_UPDATE": ["USER_DECISION", "ISSUER_DECISION"],
+    "CLICK_TO_PAY_OPTOUT": ["USER_DECISION", "ISSUER_DECISION"],
     "DELETE": [
         "CLOSED_ACCOUNT",
         "CLOSED_CARD",
@@ -191,6 +285,12 @@ CONSUMER_TABLE = {
         "INACTIVE": "ACTIVE",
         "DELETED": "!CONSUMER_DELETED",
     },
+    "CONSUMER_DELETE": {
+        None: "!CONSUMER_NOT_FOUND",
+        "ACTIVE": "DELETED",
+        "INACTIVE": "DELETED",
+        "DELETED": "!CONSUMER_DELETED",
+    },
 }
 
 # Field patterns of domain.md 1, 2.2, 8 and design.md 3, with ours where they name none; names
@@ -205,11 +305,17 @@ FORMATS = {
     "secondName": "[a-zA-Z. -]{0,26}",
     "statusReason": "[a-zA-Z]{0,2}",
     "newCardId": "[A-Za-z0-9_-]{1,48}",
+    "realCardId": "[A-Za-z0-9_-]{1,48}",
+    "distributionChannel": "[A-Za-z0-9_-]{1,64}",
     "newExp": "(0[1-9]|1[0-2])[0-9]{2}",
     "newAuxiliaryExp": "(0[1-9]|1[0-2])[0-9]{2}",
     "scheme": "[A-Z][A-Z0-9_]{0,31}",
     "bin": "[0-9]{6,11}",
 }
+# The name that Click to Pay shows (S5): letters and digits of any script, and these.
+HOLDER_NAME_SIGNS = " ,.'_#;:/-"
+HOLDER_NAME_LENGTHS = range(1, 27)
+
 REQUESTOR_ID_FORMAT = "[A-Za-z0-9_.-]{1,64}"
 
 # Closed lists: any other word is FIELD_INVALID_VALUE.
@@ -238,6 +344,13 @@ PRODUCT_DEFAULTS = {
 }
 
 ENCRYPTED_DATA_CHARACTERS_MAX = 8192
+
+# Controls and limits: ours, the book is silent.
+SETTINGS_CHARACTERS_MAX = 4096
+SETTINGS_LEVELS_MAX = 5
+
+VIRTUAL_CARDS_MAX = 100
+VIRTUAL_PAN_DIGITS_MIN = 13
 
 # `MMYY` names no later month; a generated expiry stops here. Ours, the book is silent.
 LAST_EXPIRY = (2099, 12)

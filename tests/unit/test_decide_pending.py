@@ -262,6 +262,7 @@ class TestSettings:
         "settings",
         [
             {"a": [[[[[1]]]]]},
+            {"a": [[[[[]]]]]},
             {"a": "x" * 4096},
             {str(number): number for number in range(1000)},
             {"a": 2**60},

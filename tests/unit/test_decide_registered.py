@@ -411,5 +411,8 @@ class TestCvv:
         assert refused(self.CARD, "ACTIVATE", inactive, encrypted_data="a.b") == (
             "CONSUMER_NOT_ACTIVE"
         )
+        # Where no answer is asked for, nobody minds what comes instead.
+        asked_no_more = replace(self.CARD, state=State.ACTIVE)
+        assert after(asked_no_more, "ACTIVATE", shut, encrypted_data="a.b") is asked_no_more
         other = replace(self.CARD, terms=VIRTUAL)
         assert after(other, "ACTIVATE", shut, encrypted_data="a.b").state == "ACTIVE"
