@@ -191,7 +191,7 @@ async def look_at_lanes(connection: asyncpg.Connection) -> Progress:
                 SELECT FROM lane_out JOIN lane_pub USING (partition) WHERE last_seq > published_seq
             ) AND NOT EXISTS (
                 SELECT FROM dead_letter JOIN lane_pub USING (partition)
-                WHERE command_offset > dead_letter_offset
+                WHERE source = 'commands' AND command_offset > dead_letter_offset
             ),
             clock_timestamp()
     """)

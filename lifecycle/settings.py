@@ -12,7 +12,21 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from lifecycle.domain.operations import OperationKind
+
 ENVIRONMENT_PREFIX = "LIFECYCLE_"
+
+
+PENDING_TIMEOUT_SECONDS_DEFAULT: dict[str, int] = {
+    OperationKind.RENEW.value: 24 * 60 * 60,
+    OperationKind.PRODUCE.value: 30 * 24 * 60 * 60,
+    OperationKind.CLICK_TO_PAY_ENROLMENT.value: 60 * 60,
+    OperationKind.CLICK_TO_PAY_UPDATE.value: 60 * 60,
+    OperationKind.CLICK_TO_PAY_OPTOUT.value: 60 * 60,
+}
+"""A CMS answers within its day, a bureau within weeks, a scheme soon."""
+PENDING_TIMEOUT_SECONDS_MAX = 60 * 24 * 60 * 60 - 1
+"""Under 60 days (design.md 8): an operation has ended long before its three months are over."""
 
 
 class SettingsError(Exception):
@@ -85,6 +99,12 @@ class Settings(BaseSettings):
         le=10**9,
         description="development only: added to the time of every record and of the views",
     )
+    pending_timeout_seconds: dict[str, int] = Field(
+        PENDING_TIMEOUT_SECONDS_DEFAULT,
+        validate_default=True,
+        description="JSON object, how long a PENDING operation of a kind waits for its outside"
+        " party; a kind that is left out keeps its default",
+    )
     commands_retention_days: int = Field(100, ge=1, description="of the command topic")
     events_retention_days: int = Field(400, ge=1, description="of the event topic")
     dead_letters_retention_days: int = Field(100, ge=1, description="of the dead-letter topic")
@@ -148,6 +168,17 @@ class Settings(BaseSettings):
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise ValueError(f"{zone!r} of {issuer_id!r} is no IANA time zone") from error
         return zones
+
+    @field_validator("pending_timeout_seconds")
+    @classmethod
+    def _timeouts_are_known(cls, timeouts: dict[str, int]) -> dict[str, int]:
+        for kind, seconds in timeouts.items():
+            if kind not in PENDING_TIMEOUT_SECONDS_DEFAULT:
+                known = ", ".join(PENDING_TIMEOUT_SECONDS_DEFAULT)
+                raise ValueError(f"{kind!r} is not one of {known}")
+            if not 1 <= seconds <= PENDING_TIMEOUT_SECONDS_MAX:
+                raise ValueError(f"{kind} must be 1 to {PENDING_TIMEOUT_SECONDS_MAX} seconds")
+        return PENDING_TIMEOUT_SECONDS_DEFAULT | timeouts
 
     @field_validator("database_url")
     @classmethod

@@ -1,4 +1,4 @@
-"""The command topic through FastStream: whole polls, in order, none of whose records can be lost.
+"""Commands and replies through FastStream: whole polls, in order, no record of which can be lost.
 
 With FastStream's usual settings one record that can't be parsed takes its whole batch with it, and
 a handler that raises once loses its message. So the parser and the decoder pass the poll through
@@ -19,9 +19,10 @@ from faststream.kafka import KafkaBroker
 from faststream.message import StreamMessage
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from lifecycle.domain.sources import Partition
 from lifecycle.kafka.clients import client_options
 from lifecycle.kafka.records import RawRecord
-from lifecycle.kafka.topics import topics_of
+from lifecycle.kafka.topics import source_topics
 from lifecycle.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -33,13 +34,13 @@ _STOP_SECONDS_MAX = 15.0
 _SASL = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
 
 
-class CommandIntake:
-    """Polls the command topic as a member of the consumer group.
+class Intake:
+    """Polls commands and replies as a member of the consumer group.
 
     `on_poll` gets every non-empty poll, one at a time, and must not raise. `on_revoked` must give
     the lanes up before it returns, `on_assigned` must call `resume` for every partition that it
     wants to read; until then nothing is fetched from it. `on_failure` hears of what polling again
-    will not mend: commands that the topic deleted before they were taken.
+    will not mend: records that a topic deleted before they were taken.
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class CommandIntake:
         settings: Settings,
         *,
         on_poll: Callable[[Sequence[RawRecord]], Awaitable[None]],
-        on_assigned: Callable[[set[int]], Awaitable[None]],
-        on_revoked: Callable[[set[int]], Awaitable[None]],
+        on_assigned: Callable[[set[Partition]], Awaitable[None]],
+        on_revoked: Callable[[set[Partition]], Awaitable[None]],
         on_failure: Callable[[BaseException], None],
     ) -> None:
         """Prepare; nothing is connected before `start`."""
-        self._topic = topics_of(settings).commands
+        self._topics = source_topics(settings)
+        self._sources = {topic: source for source, topic in self._topics.items()}
         self._on_poll = on_poll
         self._broker = KafkaBroker(
             client_options(settings)["bootstrap_servers"],
@@ -64,7 +66,7 @@ class CommandIntake:
             graceful_timeout=_STOP_SECONDS_MAX,
         )
         self._subscriber = self._broker.subscriber(
-            self._topic,
+            *self._topics.values(),
             batch=True,
             group_id=settings.consumer_group,
             ack_policy=AckPolicy.MANUAL,
@@ -97,27 +99,27 @@ class CommandIntake:
         """Leave the group, after the poll in hand; bounded by FastStream's graceful time-out."""
         await self._broker.stop()
 
-    def hold(self, partitions: set[int]) -> None:
+    def hold(self, partitions: set[Partition]) -> None:
         """Fetch nothing from `partitions` until `resume` says from where.
 
         Without a position aiokafka would look for a committed offset, find none and raise; and it
         fetches on while the rebalance listener still waits for the database.
         """
         for partition in partitions:
-            tp = TopicPartition(self._topic, partition)
+            tp = self._topic_partition(partition)
             self._consumer.pause(tp)
             self._consumer.seek(tp, 0)
 
-    def resume(self, positions: Mapping[int, int]) -> None:
+    def resume(self, positions: Mapping[Partition, int]) -> None:
         """Fetch on, from these offsets; a partition that is not assigned any more is left out."""
         assigned = self._consumer.assignment()
         for partition, offset in positions.items():
-            tp = TopicPartition(self._topic, partition)
+            tp = self._topic_partition(partition)
             if tp in assigned:
                 self._consumer.seek(tp, offset)
                 self._consumer.resume(tp)
 
-    async def commit(self, positions: Mapping[int, int]) -> None:
+    async def commit(self, positions: Mapping[Partition, int]) -> None:
         """Let Kafka's committed offsets follow, for lag tools only.
 
         Raises:
@@ -127,10 +129,17 @@ class CommandIntake:
         offsets = {
             tp: OffsetAndMetadata(offset, "")
             for partition, offset in positions.items()
-            if (tp := TopicPartition(self._topic, partition)) in assigned
+            if (tp := self._topic_partition(partition)) in assigned
         }
         if offsets:
             await self._consumer.commit(offsets)
+
+    def partitions_of(self, assigned: set[TopicPartition]) -> set[Partition]:
+        """The partitions that aiokafka names."""
+        return {Partition(self._sources[tp.topic], tp.partition) for tp in assigned}
+
+    def _topic_partition(self, partition: Partition) -> TopicPartition:
+        return TopicPartition(self._topics[partition.source], partition.number)
 
     @property
     def _consumer(self) -> Any:  # noqa: ANN401 - aiokafka ships no types
@@ -162,19 +171,19 @@ class _PollErrors:
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
     def __init__(
         self,
-        intake: CommandIntake,
-        on_assigned: Callable[[set[int]], Awaitable[None]],
-        on_revoked: Callable[[set[int]], Awaitable[None]],
+        intake: Intake,
+        on_assigned: Callable[[set[Partition]], Awaitable[None]],
+        on_revoked: Callable[[set[Partition]], Awaitable[None]],
     ) -> None:
         self._intake = intake
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        await self._on_revoked({tp.partition for tp in revoked})
+        await self._on_revoked(self._intake.partitions_of(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        partitions = {tp.partition for tp in assigned}
+        partitions = self._intake.partitions_of(assigned)
         self._intake.hold(partitions)
         await self._on_assigned(partitions)
 

@@ -11,9 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from lifecycle.domain.sources import Source
 from lifecycle.kafka.clients import client_options
 from lifecycle.settings import Settings
 
+# Only of what is taken in does the broker's time matter.
+_IS_TAKEN_IN = "message.timestamp.type"
 _DAY_MS = 24 * 60 * 60 * 1000
 # Room for the headers that a dead letter adds, and for the headers that a producer sent.
 _DEAD_LETTER_EXTRA_BYTES = 1024 * 1024
@@ -33,6 +36,8 @@ class Topics:
     events: str
     state: str
     dead_letters: str
+    requests: str
+    replies: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,15 @@ def topics_of(settings: Settings) -> Topics:
         events=f"{prefix}.events.v1",
         state=f"{prefix}.state.v1",
         dead_letters=f"{prefix}.dead-letters.v1",
+        requests=f"{prefix}.requests.v1",
+        replies=f"{prefix}.replies.v1",
     )
+
+
+def source_topics(settings: Settings) -> dict[Source, str]:
+    """The topics that are taken in."""
+    topics = topics_of(settings)
+    return {Source.COMMANDS: topics.commands, Source.REPLIES: topics.replies}
 
 
 def plans(settings: Settings) -> list[TopicPlan]:
@@ -89,6 +102,28 @@ def plans(settings: Settings) -> list[TopicPlan]:
                 "max.message.bytes": str(COMMAND_MESSAGE_BYTES_MAX),
             },
             checked=frozenset({"cleanup.policy", "max.message.bytes"}),
+        ),
+        TopicPlan(
+            name=topics.requests,
+            partitions=settings.partitions,
+            configs={
+                "cleanup.policy": "delete",
+                "retention.ms": str(settings.commands_retention_days * _DAY_MS),
+                "max.message.bytes": str(COMMAND_MESSAGE_BYTES_MAX),
+            },
+            checked=frozenset({"cleanup.policy", "max.message.bytes"}),
+        ),
+        TopicPlan(
+            name=topics.replies,
+            partitions=settings.partitions,
+            configs={
+                "cleanup.policy": "delete",
+                "retention.ms": str(settings.commands_retention_days * _DAY_MS),
+                # A reply ends its operation at the time of its record.
+                "message.timestamp.type": "LogAppendTime",
+                "max.message.bytes": str(COMMAND_MESSAGE_BYTES_MAX),
+            },
+            checked=frozenset({"cleanup.policy", "message.timestamp.type", "max.message.bytes"}),
         ),
         TopicPlan(
             name=topics.dead_letters,
@@ -193,20 +228,24 @@ async def _differences(admin: AIOKafkaAdminClient, wanted: Sequence[TopicPlan]) 
 def _dead_letters_too_small(
     configs: Mapping[str, Mapping[str, str]], wanted: Sequence[TopicPlan]
 ) -> list[str]:
-    """Whether a command that its topic takes may be too long for the dead-letter topic.
+    """Whether a record that is taken in may be too long for the dead-letter topic.
 
-    Such a command would stop its lane: it can be neither decided nor put aside.
+    Such a record would stop its lane: it can be neither decided nor put aside.
     """
-    commands, dead_letters = wanted[0].name, wanted[-1].name
-    if not {commands, dead_letters} <= configs.keys():
+    dead_letters = wanted[-1].name
+    if dead_letters not in configs:
         return []
-    taken = int(configs[commands]["max.message.bytes"])
     fits = int(configs[dead_letters]["max.message.bytes"])
-    needed = taken + _DEAD_LETTER_EXTRA_BYTES
-    if fits >= needed:
-        return []
-    problem = f"{dead_letters} has max.message.bytes={fits}, needed is {needed}"
-    return [f"{problem}: {commands} takes records of {taken} bytes"]
+    problems = []
+    for source in (plan.name for plan in wanted if _IS_TAKEN_IN in plan.checked):
+        if source not in configs:
+            continue
+        taken = int(configs[source]["max.message.bytes"])
+        needed = taken + _DEAD_LETTER_EXTRA_BYTES
+        if fits < needed:
+            problem = f"{dead_letters} has max.message.bytes={fits}, needed is {needed}"
+            problems.append(f"{problem}: {source} takes records of {taken} bytes")
+    return problems
 
 
 def _serves(name: str, found: str | None, needed: str) -> bool:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from lifecycle.domain.sources import Partition, Source
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakePosition:
-    """Where intake of one command partition stands."""
+    """Where intake of one partition stands."""
 
     next_offset: int
     last_record_offset: int | None
@@ -26,13 +28,14 @@ class Publication:
     last_seq: int
     published_seq: int
     dead_letter_offset: int
+    reply_dead_letter_offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advance:
     """One partition's step in one transaction: from the lane's position to behind `to_offset`."""
 
-    partition: int
+    partition: Partition
     from_offset: int
     to_offset: int
     last_record_hash: bytes
@@ -57,23 +60,35 @@ async def ensure_lanes(pool: asyncpg.Pool, partition_count: int) -> None:
 
 
 async def load_intake(
-    pool: asyncpg.Pool, first_offsets: Mapping[int, int]
-) -> dict[int, IntakePosition]:
+    pool: asyncpg.Pool, first_offsets: Mapping[Partition, int]
+) -> dict[Partition, IntakePosition]:
     """The positions of the partitions that are the keys of `first_offsets`.
 
     A partition that was never taken starts at its value: the first offset that the topic has.
     """
     partitions = sorted(first_offsets)
+    sources = [partition.source for partition in partitions]
+    numbers = [partition.number for partition in partitions]
     await pool.execute(
-        "INSERT INTO lane_in (partition, next_offset)"
-        " SELECT * FROM unnest($1::integer[], $2::bigint[]) AS u(partition, first_offset)"
-        " WHERE partition NOT IN (SELECT partition FROM lane_in) ON CONFLICT DO NOTHING",
-        partitions,
+        """
+        INSERT INTO lane_in (source, partition, next_offset)
+        SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[])
+            AS u(source, partition, first_offset)
+        WHERE (source, partition) NOT IN (SELECT source, partition FROM lane_in)
+        ON CONFLICT DO NOTHING
+        """,
+        sources,
+        numbers,
         [first_offsets[partition] for partition in partitions],
     )
-    rows = await pool.fetch("SELECT * FROM lane_in WHERE partition = ANY($1)", partitions)
+    rows = await pool.fetch(
+        "SELECT * FROM unnest($1::text[], $2::integer[]) AS u(source, partition)"
+        " JOIN lane_in USING (source, partition)",
+        sources,
+        numbers,
+    )
     return {
-        row["partition"]: IntakePosition(
+        Partition(Source(row["source"]), row["partition"]): IntakePosition(
             next_offset=row["next_offset"],
             last_record_offset=row["last_record_offset"],
             last_record_hash=row["last_record_hash"],
@@ -94,21 +109,26 @@ async def advance_intake(connection: asyncpg.Connection, advances: Sequence[Adva
     moved = await connection.fetchval(
         """
         WITH step AS (
-            SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bytea[])
-                AS u(partition, from_offset, to_offset, record_hash)
+            SELECT * FROM unnest(
+                $1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::bytea[]
+            ) AS u(source, partition, from_offset, to_offset, record_hash)
         ), locked AS (
             -- Sorted: two owners of the same lanes would otherwise lock them crosswise.
-            SELECT partition FROM lane_in WHERE partition = ANY($1) ORDER BY partition FOR UPDATE
+            SELECT partition FROM lane_in WHERE (source, partition) IN (
+                SELECT source, partition FROM step
+            ) ORDER BY source, partition FOR UPDATE
         ), moved AS (
             UPDATE lane_in SET next_offset = step.to_offset,
                 last_record_offset = step.to_offset - 1, last_record_hash = step.record_hash
             FROM step, (SELECT count(*) FROM locked) AS all_locked
-            WHERE lane_in.partition = step.partition AND lane_in.next_offset = step.from_offset
+            WHERE lane_in.source = step.source AND lane_in.partition = step.partition
+                AND lane_in.next_offset = step.from_offset
             RETURNING 1
         )
         SELECT count(*) FROM moved
         """,
-        [advance.partition for advance in advances],
+        [advance.partition.source for advance in advances],
+        [advance.partition.number for advance in advances],
         [advance.from_offset for advance in advances],
         [advance.to_offset for advance in advances],
         [advance.last_record_hash for advance in advances],
@@ -148,7 +168,7 @@ async def load_publications(
 ) -> dict[int, Publication]:
     """How far the lanes are numbered and published."""
     rows = await pool.fetch(
-        "SELECT partition, last_seq, published_seq, dead_letter_offset"
+        "SELECT partition, last_seq, published_seq, dead_letter_offset, reply_dead_letter_offset"
         " FROM lane_out JOIN lane_pub USING (partition) WHERE partition = ANY($1)",
         partitions,
     )
@@ -157,13 +177,18 @@ async def load_publications(
             last_seq=row["last_seq"],
             published_seq=row["published_seq"],
             dead_letter_offset=row["dead_letter_offset"],
+            reply_dead_letter_offset=row["reply_dead_letter_offset"],
         )
         for row in rows
     }
 
 
 async def store_published(
-    pool: asyncpg.Pool, partition: int, published_seq: int, dead_letter_offset: int
+    pool: asyncpg.Pool,
+    partition: int,
+    published_seq: int,
+    dead_letter_offset: int,
+    reply_dead_letter_offset: int,
 ) -> None:
     """Note what Kafka acknowledged. GREATEST: an owner of the past never moves a lane back.
 
@@ -173,26 +198,34 @@ async def store_published(
         """
         WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true))
         UPDATE lane_pub SET published_seq = GREATEST(published_seq, $2),
-            dead_letter_offset = GREATEST(dead_letter_offset, $3)
+            dead_letter_offset = GREATEST(dead_letter_offset, $3),
+            reply_dead_letter_offset = GREATEST(reply_dead_letter_offset, $4)
         FROM unhurried WHERE partition = $1
         """,
         partition,
         published_seq,
         dead_letter_offset,
+        reply_dead_letter_offset,
     )
 
 
 async def lane_ends(
     connection: asyncpg.Connection | asyncpg.Pool, partitions: Sequence[int]
-) -> dict[int, tuple[int, int]]:
-    """What is committed to be published: the last sequence number and the last dead letter."""
+) -> dict[int, tuple[int, int, int]]:
+    """What is committed to be published: the last sequence number, the last dead letters.
+
+    First the dead letter of the commands, then that of the replies.
+    """
     rows = await connection.fetch(
         """
         SELECT partition, last_seq, coalesce((
             SELECT max(command_offset) FROM dead_letter
-            WHERE dead_letter.partition = lane_out.partition), -1)
+            WHERE source = 'commands' AND dead_letter.partition = lane_out.partition), -1),
+        coalesce((
+            SELECT max(command_offset) FROM dead_letter
+            WHERE source = 'replies' AND dead_letter.partition = lane_out.partition), -1)
         FROM lane_out WHERE partition = ANY($1)
         """,
         partitions,
     )
-    return {row[0]: (row[1], row[2]) for row in rows}
+    return {row[0]: (row[1], row[2], row[3]) for row in rows}

@@ -14,6 +14,8 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from lifecycle.domain.sources import Partition, Source
+
 LANES_CHANNEL = "card_lifecycle_lanes"
 
 # Dead letters may be large: so many in one Kafka transaction and not more.
@@ -51,8 +53,12 @@ class OperationRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterRow:
-    """A record that could not become a command, as it is published. `headers` in order."""
+    """A record that could not become a command, or a reply, as it is published.
 
+    `headers` in order; `command_offset` is that of the record on its own topic.
+    """
+
+    source: Source
     partition: int
     command_offset: int
     code: str
@@ -66,7 +72,7 @@ class DeadLetterRow:
 class IntakeCount:
     """What became of the records of one partition in one transaction (G1)."""
 
-    partition: int
+    partition: Partition
     from_offset: int
     to_offset: int
     records: int
@@ -103,10 +109,14 @@ async def copy_dead_letters(connection: asyncpg.Connection, rows: Sequence[DeadL
     """Append dead letters; they are published with the events of their partition's lane."""
     await connection.copy_records_to_table(
         "dead_letter",
-        columns=["partition", "command_offset", "code", "error", "key", "value", "headers"],
+        columns=[
+            *("source", "partition", "command_offset", "code", "error", "key", "value"),
+            "headers",
+        ],
         records=[
             (
-                *(row.partition, row.command_offset, row.code, row.error, row.key, row.value),
+                *(row.source, row.partition, row.command_offset, row.code, row.error, row.key),
+                row.value,
                 _pack_headers(row.headers),
             )
             for row in rows
@@ -119,13 +129,14 @@ async def copy_intake_counts(connection: asyncpg.Connection, rows: Sequence[Inta
     await connection.copy_records_to_table(
         "intake_batch",
         columns=[
-            *("partition", "from_offset", "to_offset", "records", "operations", "duplicates"),
-            *("ignored", "dead_letters", "foreign_partition"),
+            *("source", "partition", "from_offset", "to_offset", "records", "operations"),
+            *("duplicates", "ignored", "dead_letters", "foreign_partition"),
         ],
         records=[
             (
-                *(row.partition, row.from_offset, row.to_offset, row.records, row.operations),
-                *(row.duplicates, row.ignored, row.dead_letters, row.foreign_partition),
+                *(row.partition.source, row.partition.number, row.from_offset, row.to_offset),
+                *(row.records, row.operations, row.duplicates, row.ignored, row.dead_letters),
+                row.foreign_partition,
             )
             for row in rows
         ],
@@ -221,37 +232,44 @@ async def load_outbox(
 
 
 async def load_dead_letters(
-    pool: asyncpg.Pool, partition: int, after_offset: int
+    pool: asyncpg.Pool, partition: int, after_offset: int, after_reply_offset: int
 ) -> list[DeadLetterRow]:
-    """The next dead letters of a partition, in the order of their records; bounded in bytes too."""
+    """The next dead letters of a partition, in the order of their records; bounded in bytes too.
+
+    Those of commands come before those of replies: of each topic the order is kept.
+    """
     rows = await pool.fetch(
         """
-        SELECT command_offset, code, error, key, value, headers
+        SELECT source, command_offset, code, error, key, value, headers
         FROM (
             SELECT *, sum(coalesce(octet_length(value), 0)) OVER (
-                ORDER BY command_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+                ORDER BY source, command_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             ) AS bytes_before
             FROM (
-                SELECT * FROM dead_letter WHERE partition = $1 AND command_offset > $2
-                ORDER BY command_offset LIMIT $3
+                SELECT * FROM dead_letter WHERE partition = $1 AND (
+                    source = 'commands' AND command_offset > $2
+                    OR source = 'replies' AND command_offset > $3
+                ) ORDER BY source, command_offset LIMIT $4
             ) AS next
         ) AS sized
-        WHERE coalesce(bytes_before, 0) <= $4 ORDER BY command_offset
+        WHERE coalesce(bytes_before, 0) <= $5 ORDER BY source, command_offset
         """,
         partition,
         after_offset,
+        after_reply_offset,
         DEAD_LETTERS_AT_ONCE_MAX,
         DEAD_LETTER_BYTES_AT_ONCE_MAX,
     )
     return [
         DeadLetterRow(
+            source=Source(row[0]),
             partition=partition,
-            command_offset=row[0],
-            code=row[1],
-            error=row[2],
-            key=row[3],
-            value=row[4],
-            headers=_unpack_headers(row[5]),
+            command_offset=row[1],
+            code=row[2],
+            error=row[3],
+            key=row[4],
+            value=row[5],
+            headers=_unpack_headers(row[6]),
         )
         for row in rows
     ]

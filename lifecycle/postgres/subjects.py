@@ -64,7 +64,7 @@ async def load_cards(
             ongoing_operation, exp, pending_exp, last4, consumer_id, card_product_id, origin, terms,
             name, second_name, predecessor_card_id, successor_card_id, delete_at_ms,
             digital_cards_relinked, has_auxiliary_pan, auxiliary_exp, pending_auxiliary_exp,
-            real_card_id,
+            real_card_id, controls, limits, click_to_pay,
             version, version_time_ms, last_time_ms, last_hash, command_count, recent_commands
         FROM unnest($1::text[], $2::text[]) AS wanted(issuer_id, card_id)
         JOIN card USING (issuer_id, card_id)
@@ -100,8 +100,11 @@ async def load_cards(
             auxiliary_exp=row[22],
             pending_auxiliary_exp=row[23],
             real_card_id=row[24],
+            controls=row[25],
+            limits=row[26],
+            click_to_pay=row[27],
         )
-        loaded[row[0], row[1]] = (card, _chain_from(row, 25))
+        loaded[row[0], row[1]] = (card, _chain_from(row, 28))
     return loaded
 
 
@@ -115,6 +118,7 @@ async def insert_cards(connection: asyncpg.Connection, cards: Sequence[tuple[Car
             *("card_product_id", "origin", "terms", "name", "second_name", "predecessor_card_id"),
             *("successor_card_id", "delete_at_ms", "digital_cards_relinked"),
             *("has_auxiliary_pan", "auxiliary_exp", "pending_auxiliary_exp", "real_card_id"),
+            *("controls", "limits", "click_to_pay"),
             *_CHAIN_COLUMNS,
         ],
         records=[
@@ -125,7 +129,8 @@ async def insert_cards(connection: asyncpg.Connection, cards: Sequence[tuple[Car
                 *(card.origin, _terms_text(card.terms), card.name, card.second_name),
                 *(card.predecessor_card_id, card.successor_card_id, card.delete_at_ms),
                 *(card.digital_cards_relinked, card.has_auxiliary_pan, card.auxiliary_exp),
-                *(card.pending_auxiliary_exp, card.real_card_id),
+                *(card.pending_auxiliary_exp, card.real_card_id, card.controls, card.limits),
+                card.click_to_pay,
                 *_chain_values(chain),
             )
             for card, chain in cards
@@ -151,19 +156,22 @@ async def update_cards(
             pending_exp = u.pending_exp, successor_card_id = u.successor_card_id,
             digital_cards_relinked = u.digital_cards_relinked, last4 = u.last4,
             has_auxiliary_pan = u.has_auxiliary_pan, auxiliary_exp = u.auxiliary_exp,
-            pending_auxiliary_exp = u.pending_auxiliary_exp, version = u.version,
+            pending_auxiliary_exp = u.pending_auxiliary_exp, controls = u.controls,
+            limits = u.limits, click_to_pay = u.click_to_pay, version = u.version,
             version_time_ms = u.version_time_ms, last_time_ms = u.last_time_ms,
             last_hash = u.last_hash, command_count = u.command_count,
             recent_commands = u.recent_commands
         FROM unnest(
             $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::text[], $9::text[], $10::text[], $11::boolean[], $12::text[], $13::boolean[],
-            $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bytea[],
-            $20::bigint[], $21::bytea[], $22::bigint[], $23::bytea[]
+            $14::text[], $15::text[], $16::text[], $17::text[], $18::boolean[], $19::bigint[],
+            $20::bigint[], $21::bigint[], $22::bytea[], $23::bigint[], $24::bytea[],
+            $25::bigint[], $26::bytea[]
         ) AS u(issuer_id, card_id, state, state_reason, suspensions, locks, ongoing_operation,
             exp, pending_exp, successor_card_id, digital_cards_relinked, last4, has_auxiliary_pan,
-            auxiliary_exp, pending_auxiliary_exp, version, version_time_ms, last_time_ms,
-            last_hash, command_count, recent_commands, read_version, read_hash)
+            auxiliary_exp, pending_auxiliary_exp, controls, limits, click_to_pay, version,
+            version_time_ms, last_time_ms, last_hash, command_count, recent_commands,
+            read_version, read_hash)
         WHERE card.issuer_id = u.issuer_id AND card.card_id = u.card_id
             AND card.version = u.read_version AND card.last_hash IS NOT DISTINCT FROM u.read_hash
         """,
@@ -182,6 +190,9 @@ async def update_cards(
         [card.has_auxiliary_pan for card, _, _ in changes],
         [card.auxiliary_exp for card, _, _ in changes],
         [card.pending_auxiliary_exp for card, _, _ in changes],
+        [card.controls for card, _, _ in changes],
+        [card.limits for card, _, _ in changes],
+        [card.click_to_pay for card, _, _ in changes],
         *_chain_arrays([(now, read) for _, now, read in changes]),
     )
     _assert_all_stored("card", stored, len(changes))

@@ -96,7 +96,7 @@ async def knows_operation(pool: Pool, issuer_id: str, operation_id: UUID) -> boo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What became of every record that was taken, and what the log holds."""
+    """What became of every record that was taken, replies among them, and what the log holds."""
 
     records: int
     operations: int
@@ -162,15 +162,21 @@ class Progress:
 
 
 async def load_progress(pool: Pool) -> Progress:
-    """How many records were taken, and whether everything committed is published."""
+    """How many commands were taken, and whether everything committed is published."""
     row = await pool.fetchrow(
         """
-        SELECT (SELECT coalesce(sum(records), 0)::bigint FROM intake_batch) AS records,
+        SELECT (
+                SELECT coalesce(sum(records), 0)::bigint FROM intake_batch
+                WHERE source = 'commands'
+            ) AS records,
             NOT EXISTS (
                 SELECT FROM lane_out JOIN lane_pub USING (partition)
                 WHERE published_seq < last_seq OR dead_letter_offset < (
                     SELECT max(command_offset) FROM dead_letter
-                    WHERE dead_letter.partition = lane_out.partition)
+                    WHERE source = 'commands' AND dead_letter.partition = lane_out.partition
+                ) OR reply_dead_letter_offset < (
+                    SELECT max(command_offset) FROM dead_letter
+                    WHERE source = 'replies' AND dead_letter.partition = lane_out.partition)
             ) AS is_published
         """
     )

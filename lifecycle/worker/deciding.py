@@ -17,6 +17,7 @@ from lifecycle.domain.chain import Chain, recent_content_hash, remember_command
 from lifecycle.domain.commands import (
     Activate,
     CardCommand,
+    ClickToPayOptout,
     Command,
     ConsumerCommand,
     Create,
@@ -27,24 +28,40 @@ from lifecycle.domain.commands import (
     Resume,
     Subject,
     SubjectKind,
+    TimeOut,
 )
 from lifecycle.domain.consumers import Consumer, ConsumerState
 from lifecycle.domain.credentials import Credentials
-from lifecycle.domain.decide import decide_card, decide_consumer, decide_product
+from lifecycle.domain.decide import (
+    decide_card,
+    decide_consumer,
+    decide_product,
+    decide_reply,
+)
 from lifecycle.domain.identifiers import caused_operation_id
-from lifecycle.domain.operations import Caused, Context, Decision, Ignored, Status
+from lifecycle.domain.operations import Caused, Context, Decision, Ignored, OperationKind, Status
 from lifecycle.domain.products import Product
+from lifecycle.domain.sources import Partition
 from lifecycle.domain.timers import cause_of
-from lifecycle.kafka.commands import Broken, Parsed, RawRecord
+from lifecycle.kafka.commands import Broken, Parsed
 from lifecycle.kafka.dead_letters import DeadLetterCode, dead_letter
 from lifecycle.kafka.events import Recorded, render
 from lifecycle.kafka.partitioner import key_of, partition_of
+from lifecycle.kafka.requests import ParsedReply
 from lifecycle.postgres.cascades import CascadeRow
 from lifecycle.postgres.operations import DeadLetterRow, OperationRow, OutboxRow
+from lifecycle.postgres.pending import DispatchRow, OperationKey, PendingRow
 from lifecycle.postgres.subjects import Key
 from lifecycle.settings import Settings
 from lifecycle.worker.numbers import Numbers
 from lifecycle.worker.opening import Opening
+from lifecycle.worker.pending import (
+    command_of,
+    pending_of,
+    pending_row,
+    request_row,
+    waiting_for,
+)
 from lifecycle.worker.subjects import Subjects, Tracked
 from lifecycle.worker.taken import Taken
 from lifecycle.worker.timers import TIMER_COMMANDS, TimerChanges, timer_changes
@@ -70,10 +87,13 @@ class Decided:
 
     operations: list[OperationRow] = field(default_factory=list)
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    outcomes: dict[Partition, Outcome] = field(default_factory=dict)
     last_seq: dict[int, int] = field(default_factory=dict)
     cascades: list[CascadeRow] = field(default_factory=list)
     timers: TimerChanges = field(default_factory=lambda: TimerChanges([], []))
+    pending: list[PendingRow] = field(default_factory=list)
+    ended: list[OperationKey] = field(default_factory=list)
+    dispatches: list[DispatchRow] = field(default_factory=list)
 
 
 class Deciding:
@@ -109,15 +129,23 @@ class Deciding:
 
     def _decide_one(self, taken: Taken) -> None:
         record, parsed = taken.record, taken.parsed
-        outcome = self._decided.outcomes.setdefault(record.partition, Outcome())
+        outcome = self._decided.outcomes.setdefault(taken.partition, Outcome())
         outcome.records += 1
         if isinstance(parsed, Broken):
             outcome.dead_letters += 1
-            self._bury(record, parsed.code, parsed.error)
+            self._bury(taken, parsed.code, parsed.error)
             return
-        assert taken.operation_id is not None
         outcome.foreign_partition += taken.home_lane != record.partition
         tracked = self._subjects.of(parsed.subject)
+        # Never before the subject's last operation: a broker's clock may step back.
+        start_time_ms = max(
+            record.timestamp + self._settings.clock_offset_seconds * 1000,
+            tracked.chain.last_time_ms or 0,
+        )
+        if isinstance(parsed, ParsedReply):
+            self._decide_reply(taken, parsed, tracked, start_time_ms)
+            return
+        assert taken.operation_id is not None
         known = self._content_hash_of(tracked, taken.operation_id)
         if known is not None:
             if known == parsed.content_hash:
@@ -125,16 +153,11 @@ class Deciding:
                 return
             outcome.dead_letters += 1
             self._bury(
-                record,
+                taken,
                 DeadLetterCode.IDEMPOTENCY_CONFLICT,
                 "This commandId was taken before with other content; send a new commandId.",
             )
             return
-        # Never before the subject's last operation: a broker's clock may step back.
-        start_time_ms = max(
-            record.timestamp + self._settings.clock_offset_seconds * 1000,
-            tracked.chain.last_time_ms or 0,
-        )
         decision = self._decision(taken, parsed, tracked, start_time_ms)
         if isinstance(decision, Ignored):
             outcome.ignored += 1
@@ -143,7 +166,31 @@ class Deciding:
                 self._timer_ignored_at_ms[key] = start_time_ms
             return
         outcome.operations += 1
-        self._record_with_caused(taken, parsed, tracked, decision, start_time_ms)
+        if decision.ends_pending:
+            self._record_end(taken, tracked, decision, start_time_ms)
+        else:
+            self._record_command(taken, parsed, tracked, decision, start_time_ms)
+
+    def _decide_reply(
+        self, taken: Taken, parsed: ParsedReply, tracked: Tracked[Any], end_time_ms: int
+    ) -> None:
+        outcome = self._decided.outcomes[taken.partition]
+        row = waiting_for(taken, self._subjects.pending)
+        decision: Decision | Ignored = Ignored.IGNORED
+        if row is not None:
+            issuer_id = parsed.subject.issuer_id
+            zone = self._settings.issuer_time_zones.get(issuer_id, "UTC")
+            when = (end_time_ms, tracked.chain.version_time_ms, zone)
+            waiting = pending_of(row)
+            context = self._card_context(
+                taken, waiting.command, tracked.entity, row.operation_id, when
+            )
+            decision = decide_reply(tracked.entity, parsed.reply, context._replace(pending=waiting))
+        if isinstance(decision, Ignored):
+            outcome.ignored += 1
+            return
+        outcome.operations += 1
+        self._record_end(taken, tracked, decision, end_time_ms)
 
     def _content_hash_of(self, tracked: Tracked[Any], identity: UUID) -> bytes | None:
         """What the command with this id held, when it was taken in this batch or ever before."""
@@ -162,7 +209,7 @@ class Deciding:
         if isinstance(command, CardCommand):
             assert taken.operation_id is not None
             when = (start_time_ms, version_time_ms, zone)
-            context = self._card_context(taken, tracked.entity, taken.operation_id, when)
+            context = self._card_context(taken, command, tracked.entity, taken.operation_id, when)
             return decide_card(tracked.entity, command, context)
         context = Context(
             start_time_ms=start_time_ms, version_time_ms=version_time_ms, issuer_time_zone=zone
@@ -175,13 +222,15 @@ class Deciding:
     def _card_context(
         self,
         taken: Taken,
+        command: CardCommand,
         card: Card | None,
         identity: UUID,
         when: tuple[int, int | None, str],
     ) -> Context:
-        """What a decision about a card may look at; `when` are the first fields of it."""
-        assert isinstance(taken.parsed, Parsed)
-        command = taken.parsed.command
+        """What a decision about a card may look at; `when` are the first fields of it.
+
+        `command`: the record's own, or that of the operation that the record ends.
+        """
         issuer_id = command.issuer_id
         match command:
             case Create():
@@ -216,6 +265,12 @@ class Deciding:
                     new_card=self._card(issuer_id, new_card_id),
                     real_card=self._card(issuer_id, card.real_card_id),
                 )
+            case ClickToPayOptout():
+                waiting = self._subjects.enrolments.get((issuer_id, command.card_id), 0)
+                return Context(*when, enrolment_is_pending=waiting > 0)
+            case TimeOut():
+                row = waiting_for(taken, self._subjects.pending)
+                return Context(*when, pending=None if row is None else pending_of(row))
             case _:
                 return Context(*when)
 
@@ -235,7 +290,7 @@ class Deciding:
         consumer = self._subjects.consumers[issuer_id, consumer_id].entity
         return consumer.state if consumer is not None else None
 
-    def _record_with_caused(
+    def _record_command(
         self,
         taken: Taken,
         parsed: Parsed,
@@ -243,7 +298,7 @@ class Deciding:
         decision: Decision,
         start_time_ms: int,
     ) -> None:
-        """Record the operation of a command, then those that it caused, in their order."""
+        """Record the operation of a command, and what an outside party is asked for it."""
         identity = taken.operation_id
         assert identity is not None
         command = parsed.command
@@ -256,7 +311,6 @@ class Deciding:
                 state=ConsumerState.ACTIVE,
             )
             consumer.has_changed = True
-        told = _Told(taken.record, parsed, decision, start_time_ms)
         chain = tracked.chain
         tracked.chain = Chain(
             version=chain.version,
@@ -271,31 +325,95 @@ class Deciding:
                 recent_commands_max=self._settings.recent_commands_max,
             ),
         )
-        self._record(told, parsed.subject, tracked, identity, decision.subject, None)
         self._content_hashes[identity] = parsed.content_hash
+        told = _Told(
+            decision=decision,
+            command=command,
+            content_hash=parsed.content_hash,
+            traceparent=parsed.traceparent,
+            command_partition=taken.record.partition,
+            command_offset=taken.record.offset,
+            start_time_ms=start_time_ms,
+            end_time_ms=start_time_ms if decision.request is None else None,
+        )
+        self._record_with_caused(told, parsed.subject, identity, taken.opening)
+        if decision.request is not None:
+            assert decision.status is Status.PENDING, "who is asked has not answered yet"
+            assert isinstance(decision.subject, Card), "only operations on cards wait"
+            self._decided.pending.append(
+                pending_row(
+                    taken,
+                    decision,
+                    start_time_ms,
+                    incarnation=decision.subject.incarnation,
+                    settings=self._settings,
+                )
+            )
+            self._decided.dispatches.append(
+                request_row(taken, parsed.subject, decision.request, self._settings)
+            )
+            self._count_enrolment(decision, parsed.subject, 1)
+
+    def _record_end(
+        self, taken: Taken, tracked: Tracked[Any], decision: Decision, end_time_ms: int
+    ) -> None:
+        """Record the end of a PENDING operation: a second row of the log under the same id."""
+        row = waiting_for(taken, self._subjects.pending)
+        assert row is not None, "what has ended does not end again"
+        del self._subjects.pending[row.key]
+        self._decided.ended.append(row.key)
+        subject = Subject(SubjectKind.CARD, row.issuer_id, row.card_id)
+        told = _Told(
+            decision=decision,
+            command=command_of(row),
+            content_hash=row.content_hash,
+            traceparent=row.traceparent,
+            command_partition=row.command_partition,
+            command_offset=row.command_offset,
+            start_time_ms=row.start_time_ms,
+            end_time_ms=end_time_ms,
+        )
+        assert tracked is self._subjects.of(subject), "a reply is about the operation's card"
+        self._record_with_caused(told, subject, row.operation_id, taken.opening)
+        self._count_enrolment(decision, subject, -1)
+
+    def _count_enrolment(self, decision: Decision, subject: Subject, change: int) -> None:
+        key = (subject.issuer_id, subject.id)
+        if decision.kind is OperationKind.CLICK_TO_PAY_ENROLMENT and (
+            key in self._subjects.enrolments
+        ):
+            self._subjects.enrolments[key] += change
+
+    def _record_with_caused(
+        self, told: "_Told", subject: Subject, identity: UUID, opening: Opening | None
+    ) -> None:
+        """Record an operation, then those that it caused, in their order."""
+        decision = told.decision
+        tracked = self._subjects.of(subject)
+        self._record(told, subject, tracked, identity, decision.subject, None)
         cards = {}
         if isinstance(decision.subject, Card):
             cards[decision.subject.card_id] = decision.subject
         cards |= {caused.card.card_id: caused.card for caused in decision.caused}
-        self._numbers.apply(decision.numbers, cards, taken.opening, identity)
+        self._numbers.apply(decision.numbers, cards, opening, identity)
         if decision.cascade_reason is not None:
-            is_consumer = parsed.subject.kind is SubjectKind.CONSUMER
+            is_consumer = subject.kind is SubjectKind.CONSUMER
             self._decided.cascades.append(
                 CascadeRow(
-                    partition=taken.record.partition,
-                    issuer_id=parsed.subject.issuer_id,
+                    partition=told.command_partition,
+                    issuer_id=subject.issuer_id,
                     operation_id=identity,
-                    consumer_id=parsed.subject.id if is_consumer else None,
-                    real_card_id=None if is_consumer else parsed.subject.id,
+                    consumer_id=subject.id if is_consumer else None,
+                    real_card_id=None if is_consumer else subject.id,
                     reason_code=decision.cascade_reason,
                 )
             )
         for ordinal, caused in enumerate(decision.caused, start=1):
-            subject = Subject(SubjectKind.CARD, caused.card.issuer_id, caused.card.card_id)
+            other = Subject(SubjectKind.CARD, caused.card.issuer_id, caused.card.card_id)
             self._record(
                 told,
-                subject,
-                self._subjects.of(subject),
+                other,
+                self._subjects.of(other),
                 caused_operation_id(identity, ordinal),
                 caused.card,
                 (identity, caused),
@@ -311,7 +429,7 @@ class Deciding:
         cause: tuple[UUID, Caused] | None,
     ) -> None:
         """Append one operation and its event to the log, and move its subject on."""
-        parsed, decision, chain = told.parsed, told.decision, tracked.chain
+        command, decision, chain = told.command, told.decision, tracked.chain
         is_change = after is not tracked.entity and after != tracked.entity
         version = chain.version + 1 if is_change else chain.version
         assert after is not None or (version == 0 and not is_change), "a subject never vanishes"
@@ -330,11 +448,11 @@ class Deciding:
                 error=decision.error if cause is None else None,
                 correlation_id=decision.correlation_id,
                 start_time_ms=told.start_time_ms,
-                end_time_ms=told.start_time_ms,
-                command_id=parsed.command.command_id,
-                causation_id=_cause_of(parsed.command) if cause is None else cause[0],
-                command_partition=told.record.partition,
-                command_offset=told.record.offset,
+                end_time_ms=told.end_time_ms,
+                command_id=command.command_id,
+                causation_id=_cause_of(command) if cause is None else cause[0],
+                command_partition=told.command_partition,
+                command_offset=told.command_offset,
                 previous_hash=chain.last_hash,
                 version=version,
                 previous_state=previous_state,
@@ -346,6 +464,8 @@ class Deciding:
         seq = self._decided.last_seq[lane] + 1
         self._decided.last_seq[lane] = seq
         start_time, expires_at = _start_and_expiry(told.start_time_ms)
+        # What ends later than it starts does so after operations that started in between.
+        last_time_ms = max(told.start_time_ms, chain.last_time_ms or 0)
         self._decided.operations.append(
             OperationRow(
                 event=OutboxRow(
@@ -354,16 +474,18 @@ class Deciding:
                     event_id=event.event_id,
                     key=key.decode(),
                     event_type=event.type,
-                    event_time_ms=told.start_time_ms,
+                    event_time_ms=told.start_time_ms
+                    if told.end_time_ms is None
+                    else told.end_time_ms,
                     payload=event.payload,
-                    traceparent=parsed.traceparent,
+                    traceparent=told.traceparent,
                     changes_card=is_change and subject.kind is SubjectKind.CARD,
                 ),
                 aggregate_type=subject.kind,
                 issuer_id=subject.issuer_id,
                 operation_id=identity,
                 caused=cause is not None,
-                content_hash=parsed.content_hash if cause is None else b"",
+                content_hash=told.content_hash if cause is None else b"",
                 status=decision.status if cause is None else Status.SUCCESSFUL,
                 start_time=start_time,
                 expires_at=expires_at,
@@ -371,7 +493,7 @@ class Deciding:
         )
         if after is None:
             # Unknown as before: its event stands outside every chain.
-            tracked.chain = chain._replace(last_time_ms=told.start_time_ms)
+            tracked.chain = chain._replace(last_time_ms=last_time_ms)
             return
         if isinstance(after, Card) and after.real_card_id is not None:
             self._count_virtual_card(tracked.entity, after)
@@ -379,8 +501,10 @@ class Deciding:
         tracked.has_changed = True
         tracked.chain = Chain(
             version=version,
-            version_time_ms=told.start_time_ms if is_change else chain.version_time_ms,
-            last_time_ms=told.start_time_ms,
+            version_time_ms=max(told.start_time_ms, chain.version_time_ms or 0)
+            if is_change
+            else chain.version_time_ms,
+            last_time_ms=last_time_ms,
             last_hash=event.hash,
             command_count=chain.command_count,
             recent_commands=chain.recent_commands,
@@ -394,10 +518,12 @@ class Deciding:
             is_there = after.state not in TERMINAL
             self._subjects.virtual_cards[key] += is_there - was_there
 
-    def _bury(self, record: RawRecord, code: DeadLetterCode, error: str) -> None:
+    def _bury(self, taken: Taken, code: DeadLetterCode, error: str) -> None:
+        record = taken.record
         buried = dead_letter(record, code, error)
         self._decided.dead_letters.append(
             DeadLetterRow(
+                source=taken.source,
                 partition=record.partition,
                 command_offset=record.offset,
                 code=buried.code,
@@ -410,12 +536,19 @@ class Deciding:
 
 
 class _Told(NamedTuple):
-    """What every operation of one command shares."""
+    """What every operation of one command shares; `end_time_ms` is None while it is PENDING.
 
-    record: RawRecord
-    parsed: Parsed
+    Of the end of a PENDING operation all of it but the decision is as it was when it began.
+    """
+
     decision: Decision
+    command: Command
+    content_hash: bytes
+    traceparent: str | None
+    command_partition: int
+    command_offset: int
     start_time_ms: int
+    end_time_ms: int | None
 
 
 def _cause_of(command: Command) -> UUID | None:

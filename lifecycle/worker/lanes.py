@@ -1,6 +1,7 @@
 """Takes the lanes that the consumer group gives this worker, and gives them up again.
 
-A lane is intake of one command partition and publication of the event lane of the same number.
+A lane is intake of one command partition and publication of the event lane of the same number. A
+partition of the replies is intake alone: what it leads to is published by the owner of its lane.
 Nothing of a lane is in memory that its rows and its topic's end do not tell as well.
 """
 
@@ -9,8 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
+from lifecycle.domain.sources import Partition, Source
 from lifecycle.kafka.tails import TailReader
-from lifecycle.kafka.topics import topics_of
+from lifecycle.kafka.topics import source_topics
 from lifecycle.postgres import lanes
 from lifecycle.postgres.connection import Pool
 from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
@@ -37,22 +39,28 @@ class OwnedLanes:
         self._pool = pool
         self._tails = tails
         self._on_failure = on_failure
-        self._topics = topics_of(settings)
+        self._topics = source_topics(settings)
         self._publishers: dict[int, LanePublisher] = {}
-        self.positions: dict[int, int] = {}
+        self._assigned: set[Partition] = set()
+        self.positions: dict[Partition, int] = {}
 
     @property
     def owned(self) -> set[int]:
-        """The lanes that were taken and not released."""
+        """The lanes, by their number, that were taken and not released."""
         return set(self._publishers)
 
-    def forget_positions(self, partitions: Iterable[int]) -> None:
+    @property
+    def assigned(self) -> set[Partition]:
+        """The partitions, of commands and of replies, that were taken and not released."""
+        return set(self._assigned)
+
+    def forget_positions(self, partitions: Iterable[Partition]) -> None:
         """Take no record of these partitions before their lanes were read again."""
         for partition in partitions:
             self.positions.pop(partition, None)
 
-    async def take(self, partitions: Iterable[int]) -> None:
-        """Read where intake of `partitions` stands, and take over their publication.
+    async def take(self, partitions: Iterable[Partition]) -> None:
+        """Read where intake of `partitions` stands, and take over publication of their lanes.
 
         Safe to call again for lanes that are ours: after a refused CAS, or after a COMMIT whose
         outcome is unknown, everything in memory is dropped and read anew.
@@ -64,42 +72,59 @@ class OwnedLanes:
         wanted = sorted(partitions)
         if not wanted:
             return
-        bounds = await self._tails.bounds(self._topics.commands, wanted)
+        self._assigned.update(wanted)
+        bounds = await self._bounds(wanted)
         positions = await lanes.load_intake(
             self._pool, {partition: first for partition, (first, _) in bounds.items()}
         )
         for partition in wanted:
             await self._check_topic(partition, positions[partition], bounds[partition])
-        for partition in wanted:
-            publisher = self._publishers.get(partition)
+        wanted_lanes = [number for source, number in wanted if source is Source.COMMANDS]
+        for lane in wanted_lanes:
+            publisher = self._publishers.get(lane)
             if publisher is None:
                 publisher = LanePublisher(
-                    self._settings, self._pool, self._tails, partition, self._on_failure
+                    self._settings, self._pool, self._tails, lane, self._on_failure
                 )
-                self._publishers[partition] = publisher
+                self._publishers[lane] = publisher
                 publisher.start()
             else:
                 publisher.take_over_again()
-        await asyncio.gather(*(self._publishers[lane].taken_over() for lane in wanted))
+        await asyncio.gather(*(self._publishers[lane].taken_over() for lane in wanted_lanes))
         for partition in wanted:
             self.positions[partition] = positions[partition].next_offset
-        log.info("lanes_taken", partitions=wanted)
+        log.info(
+            "lanes_taken",
+            partitions=wanted_lanes,
+            of_replies=[number for source, number in wanted if source is Source.REPLIES],
+        )
+
+    async def _bounds(self, wanted: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        found: dict[Partition, tuple[int, int]] = {}
+        for source, topic in self._topics.items():
+            numbers = [partition.number for partition in wanted if partition.source is source]
+            if numbers:
+                bounds = await self._tails.bounds(topic, numbers)
+                found |= {Partition(source, number): bounds[number] for number in numbers}
+        return found
 
     async def _check_topic(
-        self, partition: int, position: lanes.IntakePosition, bounds: tuple[int, int]
+        self, partition: Partition, position: lanes.IntakePosition, bounds: tuple[int, int]
     ) -> None:
         """See that the topic is the one whose records the lane has taken."""
         first, end = bounds
-        where = f"{self._topics.commands}, partition {partition}"
+        topic = self._topics[partition.source]
+        where = f"{topic}, partition {partition.number}"
         if position.next_offset < first:
             raise OutOfStepError(
-                f"commands were deleted before they were taken: {where} begins at {first}, the"
-                f" lane stands at {position.next_offset}. Move lane_in by hand if they are given up"
+                f"{partition.source} were deleted before they were taken: {where} begins at"
+                f" {first}, the lane stands at {position.next_offset}. Move lane_in"
+                " by hand if they are given up"
             )
         made_again = position.next_offset > end
         if not made_again and position.last_record_offset is not None:
             record = await self._tails.record_at(
-                self._topics.commands, partition, position.last_record_offset
+                topic, partition.number, position.last_record_offset
             )
             made_again = record is not None and record_hash(record) != position.last_record_hash
         if made_again:
@@ -109,24 +134,27 @@ class OwnedLanes:
                 " new database, or the old topic must be restored"
             )
 
-    async def release(self, partitions: Iterable[int]) -> None:
+    async def release(self, partitions: Iterable[Partition]) -> None:
         """Give lanes up: publish what is in flight, note it, then own nothing of them."""
         publishers = []
         for partition in partitions:
             self.positions.pop(partition, None)
-            publisher = self._publishers.pop(partition, None)
+            self._assigned.discard(partition)
+            if partition.source is not Source.COMMANDS:
+                continue
+            publisher = self._publishers.pop(partition.number, None)
             if publisher is not None:
                 publishers.append(publisher)
         await asyncio.gather(*(publisher.stop() for publisher in publishers))
 
     async def release_all(self) -> None:
-        """Give every lane up."""
-        await self.release(list(self._publishers))
+        """Give everything up."""
+        await self.release(self._assigned.copy())
 
-    async def have_room(self, partitions: Iterable[int]) -> None:
-        """Wait while the publishers of `partitions` are too far behind (G11)."""
-        for partition in partitions:
-            publisher = self._publishers.get(partition)
+    async def have_room(self, lanes_of_records: Iterable[int]) -> None:
+        """Wait while the publishers of these lanes are too far behind (G11)."""
+        for lane in lanes_of_records:
+            publisher = self._publishers.get(lane)
             if publisher is not None:
                 await publisher.has_room()
 
@@ -150,7 +178,12 @@ class OwnedLanes:
         owned = sorted(self._publishers if only is None else self._publishers.keys() & set(only))
         if not owned:
             return
-        for lane, (seq, offset) in (await lanes.lane_ends(self._pool, owned)).items():
+        ends = await lanes.lane_ends(self._pool, owned)
+        for lane, (seq, offset, reply_offset) in ends.items():
             publisher = self._publishers.get(lane)
             if publisher is not None:
-                publisher.must_reach(Published(seq=seq, dead_letter_offset=offset))
+                publisher.must_reach(
+                    Published(
+                        seq=seq, dead_letter_offset=offset, reply_dead_letter_offset=reply_offset
+                    )
+                )

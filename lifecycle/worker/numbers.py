@@ -31,6 +31,7 @@ from lifecycle.postgres.pans import Claims, LifeKey, PanRow, WantedNumber
 from lifecycle.vault.drawing import Candidate, NumberRange, Wanted, draw_free, pan_digits
 from lifecycle.vault.sealing import CardLife, CardNumbers, Sealed
 from lifecycle.worker.opening import Opening, Vault
+from lifecycle.worker.pending import command_of, waiting_for
 from lifecycle.worker.subjects import Subjects
 from lifecycle.worker.taken import Taken
 
@@ -168,8 +169,10 @@ async def claim(
     for taken in batch:
         if taken.opening is None or not isinstance(taken.opening.credentials, Credentials):
             continue
-        assert isinstance(taken.parsed, Parsed)
-        life = LifeKey(*_getting(taken.parsed.command), _NO_LIFE_YET)
+        command = _command_of(taken, found)
+        if command is None:
+            continue  # a reply to nothing that waits
+        life = LifeKey(*_getting(command), _NO_LIFE_YET)
         for pan in _pans(taken.opening.credentials):
             fingerprints = vault.fingerprints.of_number(life.issuer_id, pan)
             wanted.append(WantedNumber(fingerprints, life))
@@ -266,6 +269,14 @@ async def settle(connection: Connection, numbers: Numbers) -> None:
         await pans.store_pans(connection, list(numbers.rows.values()), numbers.claims)
     if numbers.ended:
         await pans.retire_pans(connection, numbers.ended)
+
+
+def _command_of(taken: Taken, found: Subjects) -> Command | None:
+    """The command that a number is for: the record's own, or that of the operation it ends."""
+    if isinstance(taken.parsed, Parsed):
+        return taken.parsed.command
+    row = waiting_for(taken, found.pending)
+    return None if row is None else command_of(row)
 
 
 def _getting(command: Command) -> tuple[str, str]:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from lifecycle.domain.commands import Activate
 from lifecycle.domain.credentials import Credentials, judge_credentials, judge_cvv
 from lifecycle.domain.errors import ErrorCode
-from lifecycle.kafka.commands import ENCRYPTED_DATA, Parsed, content_hash_of
+from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, Parsed, content_hash_of
+from lifecycle.kafka.requests import ParsedReply
 from lifecycle.vault.filling import Filling
 from lifecycle.vault.fingerprints import Fingerprints, fingerprints_with
 from lifecycle.vault.keys import KeyRing
@@ -30,7 +31,10 @@ class Vault:
 
 
 class Opening(NamedTuple):
-    """What `encryptedData` of one command holds; `cvv` for an ACTIVATE, credentials for others."""
+    """What `encryptedData` of one record holds; `cvv` for an ACTIVATE, credentials for others.
+
+    `content_hash` is empty for a reply, which is no command.
+    """
 
     credentials: Credentials | ErrorCode | None
     cvv: str | ErrorCode | None
@@ -43,20 +47,36 @@ def vault_with(ring: KeyRing) -> Vault:
     return Vault(Opener(ring, fingerprints), fingerprints, sealing_with(ring), Filling())
 
 
-async def open_commands(vault: Vault | None, commands: Sequence[Parsed]) -> list[Opening | None]:
-    """Open the `encryptedData` of `commands`, in their order; None for those without any."""
-    places = [at for at, parsed in enumerate(commands) if parsed.content is not None]
-    openings: list[Opening | None] = [None] * len(commands)
+async def open_records(
+    vault: Vault | None, records: Sequence[Parsed | ParsedReply | Broken]
+) -> list[Opening | None]:
+    """Open the `encryptedData` of `records`, in their order; None for those without any."""
+    texts_found = [_encrypted_data(record) for record in records]
+    places = [at for at, text in enumerate(texts_found) if text is not None]
+    openings: list[Opening | None] = [None] * len(records)
     if not places or vault is None:
         # Without keys nothing opens, and the text stands for itself.
         return openings
-    texts = [str((commands[at].content or {})[ENCRYPTED_DATA]) for at in places]
+    texts = [text for text in texts_found if text is not None]
     for at, opened in zip(places, await vault.opener.open_all(texts), strict=True):
-        openings[at] = _judge(commands[at], opened)
+        openings[at] = _judge(records[at], opened)
     return openings
 
 
-def _judge(parsed: Parsed, opened: Opened) -> Opening:
+def _encrypted_data(record: Parsed | ParsedReply | Broken) -> str | None:
+    match record:
+        case Parsed(content=content) if content is not None:
+            return str(content[ENCRYPTED_DATA])
+        case ParsedReply():
+            return record.encrypted_data
+    return None
+
+
+def _judge(parsed: Parsed | ParsedReply | Broken, opened: Opened) -> Opening:
+    if isinstance(parsed, ParsedReply):
+        found = opened.failure if opened.content is None else judge_credentials(opened.content)
+        return Opening(found, None, b"")
+    assert isinstance(parsed, Parsed), "a broken record holds nothing to open"
     assert parsed.content is not None
     content_hash = content_hash_of(parsed.content, opened.identity)
     if opened.content is None:

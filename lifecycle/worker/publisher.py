@@ -20,7 +20,7 @@ from lifecycle.postgres.connection import Pool
 from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 from lifecycle.settings import Settings
 from lifecycle.worker.retrying import Patience, is_away
-from lifecycle.worker.take_over import Published, published_so_far
+from lifecycle.worker.take_over import NOTHING_PUBLISHED, Published, published_so_far
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +46,7 @@ class LanePublisher:
         self._rows: deque[OutboxRow] = deque()
         self._dead_letters: deque[DeadLetterRow] = deque()
         # Up to where memory holds everything that is not published yet.
-        self._held_to = Published(seq=0, dead_letter_offset=-1)
-        self._published = Published(seq=0, dead_letter_offset=-1)
+        self._held_to = self._published = NOTHING_PUBLISHED
         self._committed_seq = 0
         self._must_read_log = True
         self._missed_while_reading = False
@@ -79,11 +78,7 @@ class LanePublisher:
             self._committed_seq = max(self._committed_seq, rows[-1].seq)
         # The log may have been read between the COMMIT and this call: then memory has them.
         new_rows = [row for row in rows if row.seq > self._held_to.seq]
-        new_letters = [
-            letter
-            for letter in dead_letters
-            if letter.command_offset > self._held_to.dead_letter_offset
-        ]
+        new_letters = [letter for letter in dead_letters if not self._held_to.holds(letter)]
         if self._must_read_log:
             self._missed_while_reading = True
         elif (new_rows and new_rows[0].seq != self._held_to.seq + 1) or (
@@ -99,12 +94,7 @@ class LanePublisher:
     def _hold(self, rows: Sequence[OutboxRow], letters: Sequence[DeadLetterRow]) -> None:
         self._rows.extend(rows)
         self._dead_letters.extend(letters)
-        self._held_to = Published(
-            seq=rows[-1].seq if rows else self._held_to.seq,
-            dead_letter_offset=letters[-1].command_offset
-            if letters
-            else self._held_to.dead_letter_offset,
-        )
+        self._held_to = self._held_to.with_more(rows, letters)
 
     def _update_room(self) -> None:
         waiting = self._committed_seq - self._published.seq
@@ -115,7 +105,12 @@ class LanePublisher:
 
     def must_reach(self, end: Published) -> None:
         """Look at the log if it holds more than memory does: another worker appended it."""
-        if end.seq > self._held_to.seq or end.dead_letter_offset > self._held_to.dead_letter_offset:
+        held = self._held_to
+        if (
+            end.seq > held.seq
+            or end.dead_letter_offset > held.dead_letter_offset
+            or end.reply_dead_letter_offset > held.reply_dead_letter_offset
+        ):
             self._must_read_log = self._missed_while_reading = True
             self._woken.set()
 
@@ -194,12 +189,7 @@ class LanePublisher:
             letters = self._next_dead_letters()
             assert not rows or rows[0].seq == self._published.seq + 1, "a lane has no gap"
             await producer.send(self._outgoing(rows, letters))
-            self._published = Published(
-                seq=rows[-1].seq if rows else self._published.seq,
-                dead_letter_offset=letters[-1].command_offset
-                if letters
-                else self._published.dead_letter_offset,
-            )
+            self._published = self._published.with_more(rows, letters)
             await self._note()
             patience.reset()
             self._update_room()
@@ -221,7 +211,10 @@ class LanePublisher:
         rows_max = self._settings.publish_rows_max
         rows = await operations.load_outbox(self._pool, self._lane, self._published.seq, rows_max)
         letters = await operations.load_dead_letters(
-            self._pool, self._lane, self._published.dead_letter_offset
+            self._pool,
+            self._lane,
+            self._published.dead_letter_offset,
+            self._published.reply_dead_letter_offset,
         )
         assert not self._rows, "nothing is held while the log is read"
         assert not self._dead_letters, "nothing is held while the log is read"
@@ -233,7 +226,11 @@ class LanePublisher:
 
     async def _note(self) -> None:
         await lanes.store_published(
-            self._pool, self._lane, self._published.seq, self._published.dead_letter_offset
+            self._pool,
+            self._lane,
+            self._published.seq,
+            self._published.dead_letter_offset,
+            self._published.reply_dead_letter_offset,
         )
 
     def _outgoing(

@@ -12,6 +12,8 @@ from lifecycle.domain.cards import Card
 from lifecycle.domain.chain import Chain, recent_content_hash
 from lifecycle.domain.commands import (
     Activate,
+    CardCommand,
+    ClickToPayOptout,
     Command,
     ConsumerCommand,
     Create,
@@ -21,11 +23,14 @@ from lifecycle.domain.commands import (
     Subject,
     SubjectKind,
 )
+from lifecycle.domain.operations import OperationKind
 from lifecycle.kafka.commands import Parsed
 from lifecycle.kafka.partitioner import key_of
-from lifecycle.postgres import operations, subjects
+from lifecycle.kafka.requests import ParsedReply
+from lifecycle.postgres import operations, pending, subjects
 from lifecycle.postgres.connection import Connection
 from lifecycle.postgres.subjects import Key
+from lifecycle.worker.pending import command_of, named_operation, waiting_for
 from lifecycle.worker.subjects import Subjects, Tracked
 from lifecycle.worker.taken import Taken, lane_of_card, named_cards
 
@@ -60,20 +65,67 @@ async def read(
     Raises:
         LanesNeededError: cards of other lanes are looked at too.
     """
-    commands = [taken.parsed.command for taken in batch if isinstance(taken.parsed, Parsed)]
+    commands: list[Command] = [
+        taken.parsed.command for taken in batch if isinstance(taken.parsed, Parsed)
+    ]
     wanted = [taken.parsed.subject for taken in batch if isinstance(taken.parsed, Parsed)]
+    answered = [taken.parsed.subject for taken in batch if isinstance(taken.parsed, ParsedReply)]
     found = Subjects()
-    await _read_cards(connection, found, _card_keys(batch, wanted))
+    await _read_pending(connection, found, batch)
+    # What ends an operation is decided with everything that its own command looks at.
+    waiting = [command_of(row) for row in found.pending.values()]
+    commands += waiting
+    keys = {*_card_keys(batch, [*wanted, *answered]), *_cards_of(waiting)}
+    await _read_cards(connection, found, sorted(keys))
     related = _related_cards(found, commands)
-    needed = {lane_of_card(*key, partition_count) for key in related} - set(locked)
+    looked_at = {*related, *_cards_of(waiting)}
+    needed = {lane_of_card(*key, partition_count) for key in looked_at} - set(locked)
     if needed:
         raise LanesNeededError(needed)
     await _read_cards(connection, found, related)
+    await _count_enrolments(connection, found, commands)
     await _count_virtual_cards(connection, found, commands)
     await _read_consumers(connection, found, commands)
     await _read_products(connection, found, commands, wanted)
     await _remember_commands_of_unknown(connection, found, wanted, recent_commands_max)
     return found, await _content_hashes(connection, found, batch)
+
+
+async def _read_pending(connection: Connection, found: Subjects, batch: Sequence[Taken]) -> None:
+    """Read the operations that replies and TIME_OUTs are about.
+
+    One that a command of this very batch begins is not among them, and need not be: nobody was
+    asked yet, so nobody can have answered.
+    """
+    keys = {key for taken in batch if (key := named_operation(taken)) is not None}
+    if keys:
+        stored = await pending.load_pending(connection, sorted(keys))
+        rows = (waiting_for(taken, stored) for taken in batch)
+        found.pending = {row.key: row for row in rows if row is not None}
+
+
+def _cards_of(waiting: Sequence[CardCommand]) -> set[Key]:
+    return {
+        (command.issuer_id, card_id)
+        for command in waiting
+        for card_id in (command.card_id, *named_cards(command))
+    }
+
+
+async def _count_enrolments(
+    connection: Connection, found: Subjects, commands: Iterable[Command]
+) -> None:
+    """For who opts out: the scheme may know the card before it has said so."""
+    keys = {
+        (command.issuer_id, command.card_id)
+        for command in commands
+        if isinstance(command, ClickToPayOptout)
+    }
+    if keys:
+        found.enrolments = dict.fromkeys(keys, 0)
+        found.enrolments |= await pending.count_pending(
+            connection, sorted(keys), OperationKind.CLICK_TO_PAY_ENROLMENT
+        )
 
 
 def _card_keys(batch: Sequence[Taken], wanted: Sequence[Subject]) -> list[Key]:

@@ -13,11 +13,13 @@ from typing import Any
 
 import structlog
 
+from lifecycle.domain.sources import Partition, Source
 from lifecycle.kafka.commands import Broken, Parsed, parse
-from lifecycle.kafka.intake import CommandIntake
+from lifecycle.kafka.intake import Intake
 from lifecycle.kafka.records import DeadLetterCode, RawRecord
+from lifecycle.kafka.requests import ParsedReply, parse_reply
 from lifecycle.kafka.tails import TailReader
-from lifecycle.kafka.topics import check_topics
+from lifecycle.kafka.topics import check_topics, source_topics
 from lifecycle.postgres.connection import (
     CONNECTION_ERRORS,
     Pool,
@@ -33,9 +35,10 @@ from lifecycle.postgres.subjects import ChainBrokenError
 from lifecycle.settings import Settings, SettingsError
 from lifecycle.vault.keys import KeysError, load_keys
 from lifecycle.vault.sealing import SealError
+from lifecycle.worker.asking import Asking
 from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.lanes import OwnedLanes
-from lifecycle.worker.opening import Vault, open_commands, vault_with
+from lifecycle.worker.opening import Vault, open_records, vault_with
 from lifecycle.worker.retrying import Patience, is_away, patiently
 from lifecycle.worker.taken import Taken, take
 from lifecycle.worker.transaction import LaneMovedError, commit_batch
@@ -103,10 +106,12 @@ class _Worker:
         self._vault = vault
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lanes = OwnedLanes(settings, pool, tails, self._fail)
+        self._asking = Asking(settings, pool, lambda: self._lanes.owned, on_failure=self._fail)
+        self._sources = {topic: source for source, topic in source_topics(settings).items()}
         self._patience = Patience(settings.retry_ms_max)
         # A poll and a revocation exclude each other: a lane is given up between two batches.
         self._between_batches = asyncio.Lock()
-        self._intake = CommandIntake(
+        self._intake = Intake(
             settings,
             on_poll=self._on_poll,
             on_assigned=self._on_assigned,
@@ -134,6 +139,7 @@ class _Worker:
             self._settings, self._pool, lambda: self._lanes.owned, on_failure=self._fail
         )
         background.append(asyncio.create_task(dispatcher.run(), name="dispatch"))
+        background.append(asyncio.create_task(self._asking.run(), name="asking"))
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             ends: set[asyncio.Future[Any]] = {stopping, self._failure}
@@ -154,21 +160,21 @@ class _Worker:
             log.error("worker_failed", error=repr(error))
             self._failure.set_exception(error)
 
-    async def _on_assigned(self, partitions: set[int]) -> None:
+    async def _on_assigned(self, partitions: set[Partition]) -> None:
         try:
             await patiently(self._patience, lambda: self._take(partitions))
             self._patience.reset()
         except Exception as error:  # noqa: BLE001 - aiokafka would only log it and go on
             self._fail(error)
 
-    async def _take(self, partitions: set[int]) -> None:
+    async def _take(self, partitions: set[Partition]) -> None:
         async with self._between_batches:
             await self._lanes.take(partitions)
             self._intake.resume(
                 {partition: self._lanes.positions[partition] for partition in partitions}
             )
 
-    async def _on_revoked(self, partitions: set[int]) -> None:
+    async def _on_revoked(self, partitions: set[Partition]) -> None:
         try:
             async with self._between_batches:
                 await self._lanes.release(partitions)
@@ -186,16 +192,16 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - see above
             self._fail(error)
 
-    async def _take_again(self, partitions: set[int]) -> None:
+    async def _take_again(self, partitions: set[Partition]) -> None:
         """Read lanes anew after a failure, as far as they are still ours then.
 
         The wait is outside the lock: a revocation need not wait for a database that is away.
         """
-        while ours := partitions & self._lanes.owned:
+        while ours := partitions & self._lanes.assigned:
             await self._patience.wait()
             try:
                 async with self._between_batches:
-                    ours = partitions & self._lanes.owned
+                    ours = partitions & self._lanes.assigned
                     await self._lanes.take(ours)
                     self._intake.resume(
                         {partition: self._lanes.positions[partition] for partition in ours}
@@ -207,7 +213,7 @@ class _Worker:
             else:
                 return
 
-    async def _commit_poll(self, records: Sequence[RawRecord]) -> set[int]:
+    async def _commit_poll(self, records: Sequence[RawRecord]) -> set[Partition]:
         """Commit what of the poll is ours; the partitions that must be read again, if any."""
         if self._failure.done():
             return set()
@@ -216,7 +222,7 @@ class _Worker:
         ours = [
             record
             for record in records
-            if record.offset >= positions.get(record.partition, record.offset + 1)
+            if record.offset >= positions.get(self._partition_of(record), record.offset + 1)
         ]
         if not ours:
             return set()
@@ -233,7 +239,7 @@ class _Worker:
         else:
             self._patience.reset()
             return set()
-        partitions = {taken.record.partition for taken in batch}
+        partitions = {taken.partition for taken in batch}
         # Whatever the outcome of COMMIT was, the lanes know it; nothing in memory does.
         self._intake.hold(partitions)
         self._lanes.forget_positions(partitions)
@@ -241,20 +247,20 @@ class _Worker:
 
     async def _take_records(self, records: Sequence[RawRecord]) -> list[Taken]:
         parsed = [self._parse(record) for record in records]
-        commands = [one for one in parsed if isinstance(one, Parsed)]
-        openings = iter(await open_commands(self._vault, commands))
+        openings = await open_records(self._vault, parsed)
         return [
-            take(
-                record,
-                one,
-                self._settings.partitions,
-                next(openings) if isinstance(one, Parsed) else None,
-            )
-            for record, one in zip(records, parsed, strict=True)
+            take(record, one, self._settings.partitions, opening, self._partition_of(record).source)
+            for record, one, opening in zip(records, parsed, openings, strict=True)
         ]
 
-    def _parse(self, record: RawRecord) -> Parsed | Broken:
-        return parse(record, max_command_bytes=self._settings.max_command_bytes)
+    def _partition_of(self, record: RawRecord) -> Partition:
+        return Partition(self._sources[record.topic], record.partition)
+
+    def _parse(self, record: RawRecord) -> Parsed | ParsedReply | Broken:
+        bytes_max = self._settings.max_command_bytes
+        if self._partition_of(record).source is Source.REPLIES:
+            return parse_reply(record, max_reply_bytes=bytes_max)
+        return parse(record, max_command_bytes=bytes_max)
 
     async def _commit_or_halve(self, batch: Sequence[Taken]) -> None:
         """Commit a batch; if one command breaks it, find that one and bury it alone."""
@@ -277,18 +283,24 @@ class _Worker:
             await self._commit_or_halve(batch[middle:])
         else:
             self._lanes.committed(committed)
+            if committed.decided.dispatches:
+                self._asking.ask_now()
 
     async def _bury(self, taken: Taken, error: Exception) -> None:
         """Commit the one record that can't be committed as a dead letter INTERNAL."""
         record = taken.record
         log.error(
-            "command_failed", partition=record.partition, offset=record.offset, error=repr(error)
+            "record_failed",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=repr(error),
         )
         broken = Broken(
             DeadLetterCode.INTERNAL,
-            "The service failed on this command; its log names this partition and offset.",
+            "The service failed on this record; its log names this partition and offset.",
         )
-        buried = take(record, broken, self._settings.partitions)
+        buried = take(record, broken, self._settings.partitions, source=taken.source)
         self._lanes.committed(
             await commit_batch(
                 self._pool, self._settings, self._vault, [buried], self._lanes.positions

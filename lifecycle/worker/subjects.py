@@ -13,6 +13,7 @@ from lifecycle.domain.chain import Chain
 from lifecycle.domain.commands import Subject, SubjectKind
 from lifecycle.domain.consumers import Consumer
 from lifecycle.domain.products import Product
+from lifecycle.postgres.pending import OperationKey, PendingRow
 from lifecycle.postgres.subjects import Key
 
 Entity = TypeVar("Entity", Card, Consumer, Product)
@@ -42,6 +43,10 @@ class Subjects:
     products: dict[Key, Tracked[Product]] = field(default_factory=dict)
     virtual_cards: dict[Key, int] = field(default_factory=dict)
     """By real card: how many virtual cards that are not terminal stand for it."""
+    pending: dict[OperationKey, PendingRow] = field(default_factory=dict)
+    """The PENDING operations that replies and TIME_OUTs of the batch name, until they end."""
+    enrolments: dict[Key, int] = field(default_factory=dict)
+    """By card that opts out of Click to Pay: how many of its enrolments are PENDING."""
 
     def of(self, subject: Subject) -> Tracked[Any]:
         """The card, consumer or product that a command is about."""

@@ -5,14 +5,16 @@ fit the database; if it does not, publishing on would break the order or the has
 have seen, and no retry would mend it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lifecycle.domain.sources import Source
 from lifecycle.kafka.records import RawRecord
 from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import Topics
 from lifecycle.postgres import lanes, operations
 from lifecycle.postgres.connection import Pool
+from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 
 # Without the fence (LIFECYCLE_PUBLISH=idempotent) a worker that was paused may append, when it
 # wakes, the batch that it held, behind what its successor published. So far back is looked.
@@ -25,10 +27,33 @@ class OutOfStepError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """Up to where a lane is published."""
+    """Up to where a lane is published: its events, and the dead letters of both sources."""
 
     seq: int
     dead_letter_offset: int
+    reply_dead_letter_offset: int
+
+    def holds(self, letter: DeadLetterRow) -> bool:
+        """Whether a dead letter of the lane is not beyond this."""
+        if letter.source is Source.REPLIES:
+            return letter.command_offset <= self.reply_dead_letter_offset
+        return letter.command_offset <= self.dead_letter_offset
+
+    def with_more(self, rows: Sequence[OutboxRow], letters: Sequence[DeadLetterRow]) -> "Published":
+        """As far as this, and these as well, which come next."""
+        offsets = {
+            Source.COMMANDS: self.dead_letter_offset,
+            Source.REPLIES: self.reply_dead_letter_offset,
+        }
+        offsets |= {letter.source: letter.command_offset for letter in letters}
+        return Published(
+            seq=rows[-1].seq if rows else self.seq,
+            dead_letter_offset=offsets[Source.COMMANDS],
+            reply_dead_letter_offset=offsets[Source.REPLIES],
+        )
+
+
+NOTHING_PUBLISHED = Published(seq=0, dead_letter_offset=-1, reply_dead_letter_offset=-1)
 
 
 async def published_so_far(pool: Pool, tails: TailReader, topics: Topics, lane: int) -> Published:
@@ -54,16 +79,26 @@ async def published_so_far(pool: Pool, tails: TailReader, topics: Topics, lane: 
             ),
         )
     published_seq = await _checked_seq(pool, tails, topics, lane, publication, newest)
+    noted = {
+        topics.commands.encode(): publication.dead_letter_offset,
+        topics.replies.encode(): publication.reply_dead_letter_offset,
+    }
+    # Both are noted at once: behind a record that is noted, everything of either source is.
     letters = await tails.newest_until(
         topics.dead_letters,
         lane,
-        lambda record: 0 <= _number(record, "dlq-offset") <= publication.dead_letter_offset,
+        lambda record: (
+            0 <= _number(record, "dlq-offset") <= noted.get(_header(record, "dlq-topic") or b"", -1)
+        ),
     )
+    for letter in letters:
+        topic = _header(letter, "dlq-topic") or b""
+        if topic in noted:
+            noted[topic] = max(noted[topic], _number(letter, "dlq-offset"))
     return Published(
         seq=published_seq,
-        dead_letter_offset=max(
-            publication.dead_letter_offset, *_numbers(letters, "dlq-offset"), -1
-        ),
+        dead_letter_offset=noted[topics.commands.encode()],
+        reply_dead_letter_offset=noted[topics.replies.encode()],
     )
 
 

@@ -5,8 +5,10 @@ from uuid import UUID
 
 from lifecycle.domain.commands import Command, Create, Renew, Replace, Subject, SubjectKind
 from lifecycle.domain.identifiers import generated_card_ids, operation_id
+from lifecycle.domain.sources import Partition, Source
 from lifecycle.kafka.commands import Broken, Parsed, RawRecord
 from lifecycle.kafka.partitioner import key_of, partition_of
+from lifecycle.kafka.requests import ParsedReply
 from lifecycle.worker.opening import Opening
 
 _GENERATED_IDS_TRIED_MAX = 100_000
@@ -15,28 +17,39 @@ _GENERATED_IDS_TRIED_MAX = 100_000
 class Taken(NamedTuple):
     """A record of a poll, parsed once, with the lane it came from and the lane it belongs to.
 
-    `operation_id` and `generated_card_id` are derived from it; None where there is none. `lanes`
-    are the home lanes of every card that the command names. `opening`: its `encryptedData`.
+    `operation_id` and `generated_card_id` are derived from it; None where there is none, as for a
+    reply, which only names its operation. `lanes` are the home lanes of every card that the record
+    names. `opening`: its `encryptedData`.
     """
 
     record: RawRecord
-    parsed: Parsed | Broken
-    home_lane: int | None
-    operation_id: UUID | None
+    parsed: Parsed | ParsedReply | Broken
+    source: Source
+    home_lane: int | None = None
+    operation_id: UUID | None = None
     lanes: tuple[int, ...] = ()
     generated_card_id: str | None = None
     opening: Opening | None = None
 
+    @property
+    def partition(self) -> Partition:
+        """Where it was taken from."""
+        return Partition(self.source, self.record.partition)
+
 
 def take(
     record: RawRecord,
-    parsed: Parsed | Broken,
+    parsed: Parsed | ParsedReply | Broken,
     partition_count: int,
     opening: Opening | None = None,
+    source: Source = Source.COMMANDS,
 ) -> Taken:
     """Derive what the reads need to know of a record before any lock is taken."""
     if isinstance(parsed, Broken):
-        return Taken(record, parsed, None, None)
+        return Taken(record, parsed, source)
+    if isinstance(parsed, ParsedReply):
+        lane = partition_of(key_of(parsed.subject), partition_count)
+        return Taken(record, parsed, source, lane, lanes=(lane,), opening=opening)
     if opening is not None:
         # What it holds decides whether two commands are the same, not its bytes (design.md 5).
         parsed = parsed._replace(content_hash=opening.content_hash)
@@ -46,7 +59,7 @@ def take(
     if isinstance(parsed.command, Replace):
         generated = _generated_card_id(parsed.command, identity, home_lane, partition_count)
     lanes = (home_lane, *_lanes_of_named_cards(parsed.command, partition_count))
-    return Taken(record, parsed, home_lane, identity, lanes, generated, opening)
+    return Taken(record, parsed, source, home_lane, identity, lanes, generated, opening)
 
 
 def named_cards(command: Command) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from lifecycle.domain.sources import Partition, Source
 from lifecycle.kafka.commands import RawRecord
-from lifecycle.postgres import cascades, lanes, operations, subjects, timers
+from lifecycle.postgres import cascades, lanes, operations, pending, subjects, timers
 from lifecycle.postgres.connection import Connection, Pool
 from lifecycle.postgres.operations import IntakeCount
 from lifecycle.settings import Settings
@@ -31,7 +32,7 @@ class Committed:
     """What a transaction recorded, and where its partitions stand now."""
 
     decided: Decided
-    positions: dict[int, int]
+    positions: dict[Partition, int]
 
 
 def record_hash(record: RawRecord) -> bytes:
@@ -47,7 +48,7 @@ async def commit_batch(
     settings: Settings,
     vault: Vault | None,
     batch: Sequence[Taken],
-    positions: Mapping[int, int],
+    positions: Mapping[Partition, int],
 ) -> Committed:
     """Decide and record `batch`, whose partitions stand at `positions`, in one transaction.
 
@@ -72,7 +73,7 @@ async def _commit(  # noqa: PLR0913, PLR0917 - all of it is one transaction
     settings: Settings,
     vault: Vault | None,
     batch: Sequence[Taken],
-    positions: Mapping[int, int],
+    positions: Mapping[Partition, int],
     locked: Sequence[int],
 ) -> Committed:
     advances = _advances(batch, positions)
@@ -97,13 +98,13 @@ async def _commit(  # noqa: PLR0913, PLR0917 - all of it is one transaction
     return Committed(decided, {advance.partition: advance.to_offset for advance in advances})
 
 
-def _advances(batch: Sequence[Taken], positions: Mapping[int, int]) -> list[lanes.Advance]:
-    last: dict[int, RawRecord] = {}
+def _advances(batch: Sequence[Taken], positions: Mapping[Partition, int]) -> list[lanes.Advance]:
+    last: dict[Partition, RawRecord] = {}
     for taken in batch:
         record = taken.record
-        previous = last.get(record.partition)
+        previous = last.get(taken.partition)
         assert previous is None or previous.offset < record.offset, "records come in order"
-        last[record.partition] = record
+        last[taken.partition] = record
     return [
         lanes.Advance(
             partition=partition,
@@ -129,6 +130,11 @@ async def _store(
     if decided.cascades:
         await cascades.insert_cascades(connection, decided.cascades)
     await timers.store_timers(connection, decided.timers.stored, decided.timers.dropped)
+    if decided.pending:
+        await pending.copy_pending(connection, decided.pending)
+        await pending.copy_dispatches(connection, decided.dispatches)
+    if decided.ended:
+        await pending.delete_pending(connection, decided.ended)
     if decided.dead_letters:
         await operations.copy_dead_letters(connection, decided.dead_letters)
     await operations.copy_intake_counts(
@@ -149,8 +155,15 @@ async def _store(
             if (outcome := decided.outcomes[advance.partition])
         ],
     )
-    own = {advance.partition for advance in advances}
-    elsewhere = sorted({row.event.lane for row in decided.operations} - own)
+    # Who takes commands of a lane publishes it; a reply may be taken by someone else.
+    own = {
+        advance.partition.number
+        for advance in advances
+        if advance.partition.source is Source.COMMANDS
+    }
+    lanes_to_publish = {row.event.lane for row in decided.operations}
+    lanes_to_publish |= {letter.partition for letter in decided.dead_letters}
+    elsewhere = sorted(lanes_to_publish - own)
     if elsewhere:
         await operations.notify_lanes(connection, elsewhere)
 

@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -35,6 +36,8 @@ class Logged:
     caused: bool
     payload: bytes
     event: Json
+    is_end: bool = False
+    """The second row of an operation that was PENDING before."""
 
     @property
     def place(self) -> Place:
@@ -57,6 +60,11 @@ class Evidence:
     batches: list[asyncpg.Record]
     dead_letter_rows: dict[Place, str]
     positions: dict[int, int]
+    requests: dict[int, list[Record]]
+    replies: dict[int, list[Record]]
+    reply_dead_letter_rows: dict[Place, str]
+    reply_positions: dict[int, int]
+    pending: list[asyncpg.Record]
     cards: list[asyncpg.Record]
     consumers: list[asyncpg.Record]
     products: list[asyncpg.Record]
@@ -72,10 +80,23 @@ class Evidence:
     @cached_property
     def of_commands(self) -> dict[Place, Logged]:
         """The operations that have a command of their own, by where it lies."""
-        own = [row for row in self.log if not row.caused]
+        own = [row for row in self.log if not (row.caused or row.is_end)]
         found = {row.place: row for row in own}
         assert len(found) == len(own), "a record of the command topic led to two operations"
         return found
+
+    @cached_property
+    def ends(self) -> dict[str, Logged]:
+        """The end of each operation that was PENDING, by its id."""
+        return {row.event["operation"]["operationId"]: row for row in self.log if row.is_end}
+
+    def has_ended_by(self, record: Record, records: Sequence[Record], operation_id: str) -> bool:
+        """Whether `record`, the first of its time among `records`, ended the operation."""
+        end = self.ends.get(operation_id)
+        if end is None or not _is_at(record, end):
+            return False
+        alike = [other for other in records if other.value == record.value and _is_at(other, end)]
+        return record is alike[0]
 
     def all_commands(self) -> Iterator[Record]:
         """Every record of the command topic."""
@@ -83,13 +104,14 @@ class Evidence:
             yield from records
 
     def count(self, column: str) -> int:
-        """The sum of one count over every batch."""
-        return sum(batch[column] for batch in self.batches)
+        """The sum of one count over every batch of commands."""
+        return sum(batch[column] for batch in self.batches if batch["source"] == "commands")
 
     def operation(self, place: Place) -> Json:
-        """The operation that the command at `place` led to, as its event shows it."""
+        """The operation that the command at `place` led to, as its newest event shows it."""
         operation: Json = self.of_commands[place].event["operation"]
-        return operation
+        end = self.ends.get(operation["operationId"])
+        return operation if end is None else dict(end.event["operation"])
 
     def outcomes(self, places: Sequence[Place]) -> list[str]:
         """What became of each record: a status, a dead-letter code, or `NOTHING`."""
@@ -120,7 +142,11 @@ async def gather_evidence(settings: Settings) -> Evidence:
             "SELECT lane, seq, id, operation_id, aggregateid, caused, payload FROM operation"
             " ORDER BY lane, seq"
         )
-        letters = await connection.fetch("SELECT partition, command_offset, code FROM dead_letter")
+        letters = await connection.fetch(
+            "SELECT source, partition, command_offset, code FROM dead_letter"
+        )
+        lanes = await connection.fetch("SELECT source, partition, next_offset FROM lane_in")
+        log = _as_logged(rows)
         return Evidence(
             partitions=settings.partitions,
             topic_prefix=settings.topic_prefix,
@@ -132,26 +158,53 @@ async def gather_evidence(settings: Settings) -> Evidence:
             else _without_repeats(dead_letters, "dlq-offset"),
             # Without the fence there is no state topic (design.md 7).
             state=await read_topic(settings, topics.state) if has_fence else {},
-            log=[
-                Logged(
-                    lane=row["lane"],
-                    seq=row["seq"],
-                    event_id=row["id"],
-                    operation_id=row["operation_id"],
-                    key=row["aggregateid"],
-                    caused=row["caused"],
-                    payload=row["payload"],
-                    event=json.loads(row["payload"]),
-                )
-                for row in rows
-            ],
-            batches=await connection.fetch("SELECT * FROM intake_batch ORDER BY 1, 2"),
-            dead_letter_rows={Place(row[0], row[1]): row[2] for row in letters},
-            positions=dict(await connection.fetch("SELECT partition, next_offset FROM lane_in")),
+            log=log,
+            batches=await connection.fetch(
+                "SELECT * FROM intake_batch ORDER BY partition, from_offset"
+            ),
+            dead_letter_rows=_places(letters, "commands"),
+            positions={row[1]: row[2] for row in lanes if row[0] == "commands"},
+            requests=await read_topic(settings, topics.requests),
+            replies=await read_topic(settings, topics.replies),
+            reply_dead_letter_rows=_places(letters, "replies"),
+            reply_positions={row[1]: row[2] for row in lanes if row[0] == "replies"},
+            pending=await connection.fetch("SELECT * FROM pending_operation"),
             cards=await connection.fetch("SELECT * FROM card"),
             consumers=await connection.fetch("SELECT * FROM consumer"),
             products=await connection.fetch("SELECT * FROM card_product"),
         )
+
+
+def _as_logged(rows: list[asyncpg.Record]) -> list[Logged]:
+    """The rows of the log; the later one of two with the same operation is its end."""
+    seen: set[UUID] = set()
+    log = []
+    for row in rows:
+        log.append(
+            Logged(
+                lane=row["lane"],
+                seq=row["seq"],
+                event_id=row["id"],
+                operation_id=row["operation_id"],
+                key=row["aggregateid"],
+                caused=row["caused"],
+                payload=row["payload"],
+                event=json.loads(row["payload"]),
+                is_end=row["operation_id"] in seen,
+            )
+        )
+        seen.add(row["operation_id"])
+    return log
+
+
+def _places(letters: list[asyncpg.Record], source: str) -> dict[Place, str]:
+    return {Place(row[1], row[2]): row[3] for row in letters if row[0] == source}
+
+
+def _is_at(record: Record, end: Logged) -> bool:
+    instant = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    end_time = datetime.fromisoformat(end.event["operation"]["endTime"])
+    return abs(instant - end_time) < timedelta(milliseconds=1)
 
 
 def _without_repeats(records: dict[int, list[Record]], header: str) -> dict[int, list[Record]]:
@@ -159,9 +212,11 @@ def _without_repeats(records: dict[int, list[Record]], header: str) -> dict[int,
     kept: dict[int, list[Record]] = {}
     for partition, found in records.items():
         kept[partition] = []
-        last = -1
+        last: dict[bytes | None, int] = {}
         for record in found:
-            if record.number(header) > last:
-                last = record.number(header)
+            # Dead letters of commands and of replies are numbered apart.
+            topic = dict(record.headers).get("dlq-topic")
+            if record.number(header) > last.get(topic, -1):
+                last[topic] = record.number(header)
                 kept[partition].append(record)
     return kept

@@ -7,6 +7,7 @@ because a migration takes longer than most scenarios.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -96,7 +97,7 @@ async def open_ground(
 
 def _names(settings: Settings) -> list[str]:
     topics = topics_of(settings)
-    return [topics.commands, topics.events, topics.dead_letters]
+    return list(asdict(topics).values())
 
 
 async def delete_topics(settings: Settings, *names: str) -> None:

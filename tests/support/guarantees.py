@@ -30,6 +30,7 @@ def verify_evidence(evidence: Evidence) -> None:
     verify_every_record_has_one_outcome(evidence)
     verify_versions_are_dense(evidence)
     verify_no_command_takes_effect_twice(evidence)
+    verify_pending_operations(evidence)
     verify_commands_of_a_card_keep_their_order(evidence)
     verify_events_lie_on_their_partition(evidence)
     verify_hash_chains(evidence)
@@ -45,22 +46,37 @@ def verify_evidence(evidence: Evidence) -> None:
 
 
 def verify_every_record_has_one_outcome(evidence: Evidence) -> None:
-    """G1: the batches cover the topic without gap or overlap, and their counts are true."""
-    for partition, records in evidence.commands.items():
-        batches = [batch for batch in evidence.batches if batch["partition"] == partition]
+    """G1: the batches cover the topics without gap or overlap, and their counts are true."""
+    _verify_batches(evidence, "commands", evidence.commands, evidence.positions)
+    _verify_batches(evidence, "replies", evidence.replies, evidence.reply_positions)
+    _verify_nothing_was_made_up(evidence)
+    _verify_duplicates_and_signals(evidence)
+    _verify_ignored_replies(evidence)
+
+
+def _verify_batches(
+    evidence: Evidence, source: str, topic: dict[int, list[Record]], positions: dict[int, int]
+) -> None:
+    outcome = _outcome if source == "commands" else _outcome_of_reply
+    for partition, records in topic.items():
+        batches = [
+            batch
+            for batch in evidence.batches
+            if batch["partition"] == partition and batch["source"] == source
+        ]
         for before, after in pairwise(batches):
             assert before["to_offset"] == after["from_offset"], (dict(before), dict(after))
         if records:
             assert batches[0]["from_offset"] == 0
-            assert batches[-1]["to_offset"] == evidence.positions[partition]
-            assert evidence.positions[partition] == records[-1].offset + 1
+            assert batches[-1]["to_offset"] == positions[partition]
+            assert positions[partition] == records[-1].offset + 1
         for batch in batches:
             places = [
                 Place(partition, record.offset)
                 for record in records
                 if batch["from_offset"] <= record.offset < batch["to_offset"]
             ]
-            outcomes = Counter(_outcome(evidence, place) for place in places)
+            outcomes = Counter(outcome(evidence, place) for place in places)
             counted = {
                 "operation": batch["operations"],
                 "dead letter": batch["dead_letters"],
@@ -68,15 +84,46 @@ def verify_every_record_has_one_outcome(evidence: Evidence) -> None:
             }
             assert batch["records"] == len(places), dict(batch)
             assert outcomes == Counter(counted), dict(batch)
-    _verify_nothing_was_made_up(evidence)
-    _verify_duplicates_and_signals(evidence)
 
 
 def _outcome(evidence: Evidence, place: Place) -> str:
-    is_operation = place in evidence.of_commands
+    is_operation = place in evidence.of_commands or _is_time_out(evidence, place)
     is_dead_letter = place in evidence.dead_letter_rows
     assert not (is_operation and is_dead_letter), f"{place} has two outcomes"
     return "operation" if is_operation else "dead letter" if is_dead_letter else "nothing"
+
+
+def _is_time_out(evidence: Evidence, place: Place) -> bool:
+    """Whether the command at `place` is the TIME_OUT that ended an operation."""
+    records = evidence.commands[place.partition]
+    record = next(record for record in records if record.offset == place.offset)
+    if b'"TIME_OUT"' not in (record.value or b""):
+        return False
+    operation_id = json.loads(record.value or b"")["operationId"]
+    end = evidence.ends.get(operation_id)
+    return (
+        end is not None
+        and end.event["operation"].get("errorCode") == "OPERATION_TIMED_OUT"
+        and evidence.has_ended_by(record, records, operation_id)
+    )
+
+
+def _outcome_of_reply(evidence: Evidence, place: Place) -> str:
+    if place in evidence.reply_dead_letter_rows:
+        return "dead letter"
+    records = evidence.replies[place.partition]
+    record = next(record for record in records if record.offset == place.offset)
+    operation_id = json.loads(record.value or b"")["operationId"]
+    return "operation" if evidence.has_ended_by(record, records, operation_id) else "nothing"
+
+
+def _verify_ignored_replies(evidence: Evidence) -> None:
+    """A reply that left nothing behind came for an operation that does not wait."""
+    waiting = {str(row["operation_id"]) for row in evidence.pending}
+    for partition, records in evidence.replies.items():
+        for record in records:
+            if _outcome_of_reply(evidence, Place(partition, record.offset)) == "nothing":
+                assert json.loads(record.value or b"")["operationId"] not in waiting
 
 
 def _verify_nothing_was_made_up(evidence: Evidence) -> None:
@@ -86,7 +133,7 @@ def _verify_nothing_was_made_up(evidence: Evidence) -> None:
 
 
 # domain.md 8: ignored where they do not apply.
-_SIGNALS = frozenset({"LOCK", "CARD_PRESENT", "EXPIRE", "AUTO_RENEW", "DELETE_DUE"})
+_SIGNALS = frozenset({"LOCK", "CARD_PRESENT", "EXPIRE", "AUTO_RENEW", "DELETE_DUE", "TIME_OUT"})
 
 
 def _verify_duplicates_and_signals(evidence: Evidence) -> None:
@@ -129,16 +176,49 @@ def verify_versions_are_dense(evidence: Evidence) -> None:
 
 def verify_no_command_takes_effect_twice(evidence: Evidence) -> None:
     """G2: one operation for one commandId of one subject."""
-    own = Counter((row.key, row.event["commandId"]) for row in evidence.log if not row.caused)
+    begun = [row for row in evidence.log if not row.is_end]
+    own = Counter((row.key, row.event["commandId"]) for row in begun if not row.caused)
     assert [command for command, times in own.items() if times > 1] == []
-    ids = Counter(row.operation_id for row in evidence.log)
+    ids = Counter(row.operation_id for row in begun)
     assert [operation_id for operation_id, times in ids.items() if times > 1] == []
+
+
+def verify_pending_operations(evidence: Evidence) -> None:
+    """domain.md 5, 8: each ends once, as the operation that it was, and was asked of someone."""
+    begun = {row.operation_id: row for row in evidence.log if not row.is_end}
+    ended = [row for row in evidence.log if row.is_end]
+    assert len({row.operation_id for row in ended}) == len(ended), "an operation ended twice"
+    kept = ("operationId", "operation", "startTime", "requestorType", "requestorId")
+    for row in ended:
+        before, after = begun[row.operation_id].event, row.event
+        assert before["operation"]["status"] == "PENDING"
+        assert after["operation"]["status"] in {"SUCCESSFUL", "FAILED"}
+        for name in kept:
+            assert after["operation"][name] == before["operation"][name]
+        for name in ("commandId", "correlationId", "command", "cardId"):
+            assert after[name] == before[name]
+        assert after["operation"]["endTime"] >= after["operation"]["startTime"]
+    pending = {
+        row.operation_id for row in begun.values() if row.event["operation"]["status"] == "PENDING"
+    }
+    assert {row["operation_id"] for row in evidence.pending} == pending - {
+        row.operation_id for row in ended
+    }
+    asked = set()
+    for partition, records in evidence.requests.items():
+        for record in records:
+            request = json.loads(record.value or b"")
+            assert record.key is not None
+            assert partition == home(record.key, evidence.partitions)
+            assert record.key.decode() == f"{request['issuerId']}/{request['cardId']}"
+            asked.add(UUID(request["operationId"]))
+    assert asked == pending, "who is asked is what waits, or has waited"
 
 
 def verify_commands_of_a_card_keep_their_order(evidence: Evidence) -> None:
     """The commands of a card that lie on one partition are decided in their order."""
     for key, rows in evidence.by_subject.items():
-        places = [row.place for row in rows if not row.caused]
+        places = [row.place for row in rows if not (row.caused or row.is_end)]
         if len({place.partition for place in places}) == 1:
             assert places == sorted(places), key
 
@@ -267,19 +347,25 @@ def verify_no_event_appears_twice(evidence: Evidence) -> None:
 def verify_dead_letters(evidence: Evidence) -> None:
     """Each is published once, in order, beside its command, with what was sent (design.md 5)."""
     for partition, letters in evidence.dead_letters.items():
-        offsets = [letter.number("dlq-offset") for letter in letters]
-        rows = [place.offset for place in evidence.dead_letter_rows if place.partition == partition]
-        assert offsets == sorted(rows)
-        commands = {record.offset: record for record in evidence.commands[partition]}
-        for letter in letters:
-            _verify_dead_letter(evidence, letter, commands[letter.number("dlq-offset")])
+        for source, found, records in (
+            ("commands", evidence.dead_letter_rows, evidence.commands[partition]),
+            ("replies", evidence.reply_dead_letter_rows, evidence.replies[partition]),
+        ):
+            topic = f"{evidence.topic_prefix}.{source}.v1".encode()
+            own = [letter for letter in letters if letter.header("dlq-topic") == topic]
+            offsets = [letter.number("dlq-offset") for letter in own]
+            assert offsets == sorted(
+                place.offset for place in found if place.partition == partition
+            )
+            sent = {record.offset: record for record in records}
+            for letter in own:
+                command = sent[letter.number("dlq-offset")]
+                code = found[Place(partition, command.offset)]
+                _verify_dead_letter(code, letter, command)
 
 
-def _verify_dead_letter(evidence: Evidence, letter: Record, command: Record) -> None:
-    place = Place(command.partition, command.offset)
-    code = evidence.dead_letter_rows[place]
+def _verify_dead_letter(code: str, letter: Record, command: Record) -> None:
     assert letter.header("dlq-error-code") == code.encode()
-    assert letter.header("dlq-topic") == f"{evidence.topic_prefix}.commands.v1".encode()
     assert letter.header("dlq-partition") == str(command.partition).encode()
     assert letter.header("dlq-timestamp") == str(command.timestamp).encode()
     assert letter.header("dlq-error")

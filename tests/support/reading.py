@@ -86,10 +86,13 @@ def _record(record: Any) -> Record:  # noqa: ANN401 - aiokafka ships no types
     )
 
 
+_TAKEN = "SELECT coalesce(sum(records), 0) FROM intake_batch WHERE source = 'commands'"
+
+
 async def taken_count(settings: Settings) -> int:
     """How many records of the command topic were taken so far."""
     async with connected(settings) as connection:
-        return int(await connection.fetchval("SELECT coalesce(sum(records), 0) FROM intake_batch"))
+        return int(await connection.fetchval(_TAKEN))
 
 
 async def until_taken(settings: Settings, records: int) -> None:
@@ -97,34 +100,44 @@ async def until_taken(settings: Settings, records: int) -> None:
     async with connected(settings) as connection:
 
         async def are_taken() -> bool:
-            taken = await connection.fetchval("SELECT coalesce(sum(records), 0) FROM intake_batch")
+            taken = await connection.fetchval(_TAKEN)
             return bool(taken >= records)
 
         await until(are_taken, f"{records} commands to be taken")
 
 
 async def until_settled(settings: Settings, *, seconds_max: float = 60.0) -> None:
-    """Wait until every command that lies on the topic now is taken, and everything is published.
+    """Wait until every command and reply of now is taken, and everything is published.
 
     Raises:
         TimeoutError: lag or the unpublished count does not return to 0 (G9).
     """
-    commands = await read_topic(settings, topics_of(settings).commands)
-    ends = {partition: records[-1].offset + 1 for partition, records in commands.items() if records}
+    topics = topics_of(settings)
+    ends = {
+        (source, partition): records[-1].offset + 1
+        for source, topic in (("commands", topics.commands), ("replies", topics.replies))
+        for partition, records in (await read_topic(settings, topic)).items()
+        if records
+    }
     async with connected(settings) as connection:
 
         async def is_settled() -> bool:
-            taken = dict(await connection.fetch("SELECT partition, next_offset FROM lane_in"))
-            if any(taken.get(partition, 0) < end for partition, end in ends.items()):
+            lanes = await connection.fetch("SELECT source, partition, next_offset FROM lane_in")
+            taken = {(row[0], row[1]): row[2] for row in lanes}
+            if any(taken.get(lane, 0) < end for lane, end in ends.items()):
                 return False
             unpublished = await connection.fetchval(
                 """
                 SELECT count(*) FROM lane_out JOIN lane_pub USING (partition)
                 WHERE last_seq > published_seq OR dead_letter_offset < coalesce((
                     SELECT max(command_offset) FROM dead_letter
-                    WHERE dead_letter.partition = lane_out.partition), -1)
+                    WHERE source = 'commands' AND dead_letter.partition = lane_out.partition), -1)
+                OR reply_dead_letter_offset < coalesce((
+                    SELECT max(command_offset) FROM dead_letter
+                    WHERE source = 'replies' AND dead_letter.partition = lane_out.partition), -1)
                 """
             )
-            return bool(unpublished == 0)
+            owed = await connection.fetchval("SELECT count(*) FROM dispatch")
+            return bool(unpublished == 0 and owed == 0)
 
         await until(is_settled, "lag and unpublished rows to reach 0", seconds_max=seconds_max)

@@ -1,6 +1,7 @@
 """Starts workers: in this process where nothing is killed, else real processes of their own."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -149,6 +150,8 @@ def _as_environment(settings: Settings) -> dict[str, str]:
     return {
         f"{ENVIRONMENT_PREFIX}{name.upper()}": value.get_secret_value()
         if isinstance(value, SecretStr)
+        else json.dumps(value)
+        if isinstance(value, dict)
         else str(value)
         for name, value in values.items()
     }

@@ -93,7 +93,7 @@ def _prepare(moment: str, stop: _Stop) -> None:
                 stop,
                 lanes,
                 "store_published",
-                lambda _pool, _lane, seq, letter: seq > 0 or letter >= 0,
+                lambda _pool, _lane, seq, *letters: seq > 0 or max(letters) >= 0,
             )
         case "before-cascade-note":
             # A page of DELETEs is on the topic, and the cascade does not know.

@@ -1,0 +1,141 @@
+"""What outside parties are asked, and what they answer (design.md 2): the records of both topics.
+
+A reply is read as strictly as a command and with the same codes; it names its operation, so that it
+needs no id of its own. Headers do not count. Parsing is pure, bounded and never raises.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple, NoReturn, cast
+from uuid import UUID
+
+import orjson
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
+from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
+
+from lifecycle.domain.commands import Subject, SubjectKind
+from lifecycle.domain.operations import Reply, Request, Status
+from lifecycle.kafka import sensitive
+from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, RawRecord
+from lifecycle.kafka.partitioner import key_of
+from lifecycle.kafka.records import DeadLetterCode, RefusedError, shown
+from lifecycle.kafka.strict_json import parse_object
+
+
+class ParsedReply(NamedTuple):
+    """A reply that is fit to be decided; `operation_id` is None when it can name no operation."""
+
+    subject: Subject
+    operation_id: UUID | None
+    reply: Reply
+    encrypted_data: str | None
+
+
+@with_config(ConfigDict(extra="forbid", strict=True, alias_generator=to_camel))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wire:
+    operation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
+    issuer_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{10}\z")]
+    card_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,48}\z")]
+    result: Literal["SUCCESSFUL", "FAILED"]
+    error_code: str | None = None
+    data: dict[str, object] | None = Field(default=None)
+
+
+_WIRE = TypeAdapter(_Wire)
+
+
+def request_value(subject: Subject, operation_id: UUID, request: Request) -> bytes:
+    """The value of a request; its key is the card's."""
+    return orjson.dumps(
+        {
+            "operationId": str(operation_id),
+            "issuerId": subject.issuer_id,
+            "cardId": subject.id,
+            "kind": request.kind,
+            "data": dict(request.data),
+        }
+    )
+
+
+def parse_reply(record: RawRecord, *, max_reply_bytes: int) -> ParsedReply | Broken:
+    """The reply that `record` holds, or what is wrong with it."""
+    try:
+        return _parse(record, max_reply_bytes)
+    except RefusedError as refused:
+        return Broken(refused.code, refused.error)
+
+
+def _parse(record: RawRecord, max_reply_bytes: int) -> ParsedReply:
+    value = record.value
+    if value is None:
+        raise RefusedError(
+            DeadLetterCode.NULL_VALUE, "The value is null; send one JSON object per record."
+        )
+    if len(value) > max_reply_bytes:
+        raise RefusedError(
+            DeadLetterCode.TOO_LARGE,
+            f"The value has {len(value)} bytes; at most {max_reply_bytes} are taken.",
+        )
+    body = parse_object(value)
+    try:
+        wire = _WIRE.validate_python(body)
+    except ValidationError as problems:
+        _refuse_fields(problems)
+    encrypted_data = (wire.data or {}).get(ENCRYPTED_DATA)
+    if encrypted_data is not None and not isinstance(encrypted_data, str):
+        raise RefusedError(
+            DeadLetterCode.FIELD_TYPE, f"Field data.{ENCRYPTED_DATA} must be a string."
+        )
+    subject = Subject(SubjectKind.CARD, wire.issuer_id, wire.card_id)
+    if record.key != key_of(subject):
+        raise RefusedError(
+            DeadLetterCode.KEY_MISMATCH,
+            "The record's key is not <issuerId>/<cardId> of the body; send that key.",
+        )
+    if sensitive.is_suspicious(value):
+        for found in sensitive.in_fields(body):
+            raise RefusedError(
+                DeadLetterCode.SENSITIVE_DATA,
+                f"A card number stands in {found.place}; send it only inside encryptedData.",
+            )
+    return ParsedReply(
+        subject,
+        _operation_id(wire.operation_id),
+        Reply(wire.result == Status.SUCCESSFUL, wire.error_code),
+        encrypted_data,
+    )
+
+
+def _operation_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        # Not one of ours: as any other unknown operation (domain.md 8).
+        return None
+
+
+# Of several things that are wrong with the fields, the first in this order is told.
+_CODES = {
+    "missing": DeadLetterCode.FIELD_MISSING,
+    "unexpected_keyword_argument": DeadLetterCode.FIELD_UNKNOWN,
+    "string_pattern_mismatch": DeadLetterCode.FIELD_INVALID_FORMAT,
+    "literal_error": DeadLetterCode.FIELD_INVALID_FORMAT,
+}
+_ADVICE: Mapping[DeadLetterCode, str] = {
+    DeadLetterCode.FIELD_MISSING: "is missing; send it",
+    DeadLetterCode.FIELD_UNKNOWN: "is not one of a reply; leave it out",
+    DeadLetterCode.FIELD_TYPE: "has the wrong JSON type",
+    DeadLetterCode.FIELD_INVALID_FORMAT: "does not have the format or value asked for",
+}
+
+
+def _refuse_fields(problems: ValidationError) -> NoReturn:
+    first: dict[DeadLetterCode, str] = {}
+    for problem in problems.errors(include_url=False, include_context=False, include_input=False):
+        code = _CODES.get(problem["type"], DeadLetterCode.FIELD_TYPE)
+        first.setdefault(code, shown(str(cast("tuple[object, ...]", problem["loc"])[0])))
+    for code, advice in _ADVICE.items():
+        if code in first:
+            raise RefusedError(code, f"Field {first[code]} {advice}.") from None
+    raise AssertionError("pydantic refused a reply without saying why") from problems
