@@ -59,7 +59,7 @@ async def read_all(settings: Settings, topic: str) -> AsyncIterator[RawRecord]:
     """
     async with _reader(settings, topic) as (consumer, partitions):
         offsets = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
+        ends = await _ends(settings, partitions)
         unread = {tp for tp in partitions if offsets[tp] < ends[tp]}
         if not unread:
             return
@@ -79,6 +79,24 @@ async def read_all(settings: Settings, topic: str) -> AsyncIterator[RawRecord]:
                     if record.offset < ends[tp]:
                         yield record
             unread = {tp for tp in unread if await consumer.position(tp) < ends[tp]}
+
+
+async def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where the partitions end, with records whose transaction is committed but not marked so yet.
+
+    A producer's commit is acknowledged before its markers lie on the partitions. For a reader of
+    committed records the partition ends before them until then: what was just published would be
+    missing from what "the topic holds now".
+    """
+    consumer = AIOKafkaConsumer(
+        **client_options(settings), group_id=None, isolation_level="read_uncommitted"
+    )
+    await consumer.start()
+    try:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    return ends
 
 
 async def record_at(

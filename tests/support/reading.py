@@ -44,12 +44,12 @@ async def read_topic(
     settings: Settings, topic: str, isolation: Isolation = "read_committed"
 ) -> dict[int, list[Record]]:
     """Everything that lies on a topic now, by partition, in order."""
+    partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
+    ends = await _ends(settings, partitions)
     consumer = consumer_of(settings, isolation)
     await consumer.start()
     try:
-        partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
         consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
         for tp, first in (await consumer.beginning_offsets(partitions)).items():
             consumer.seek(tp, first)
         found: dict[int, list[Record]] = {tp.partition: [] for tp in partitions}
@@ -62,6 +62,18 @@ async def read_topic(
     finally:
         await consumer.stop()
     return found
+
+
+async def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    # For a reader of committed records a partition ends before a transaction that is committed but
+    # not marked so yet: a commit is acknowledged before its markers are written.
+    consumer = consumer_of(settings, "read_uncommitted")
+    await consumer.start()
+    try:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    return ends
 
 
 def consumer_of(settings: Settings, isolation: Isolation) -> AIOKafkaConsumer:
