@@ -78,7 +78,7 @@ POISON: dict[str, tuple[Message, str]] = {
         "FIELD_INVALID_FORMAT",
     ),
     "an unknown command": (_with(command="EXPLODE"), "UNKNOWN_COMMAND"),
-    "a command that is not built yet": (_with(command="REGISTER"), "UNKNOWN_COMMAND"),
+    "a REGISTER without its fields": (_with(command="REGISTER"), "FIELD_MISSING"),
     "no key": (Message(None, GOOD_VALUE), "KEY_MISMATCH"),
     "an empty key": (Message(b"", GOOD_VALUE), "KEY_MISMATCH"),
     "a key of every byte": (Message(bytes(range(256)), GOOD_VALUE), "KEY_MISMATCH"),
