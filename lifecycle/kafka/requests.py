@@ -5,13 +5,13 @@ needs no id of its own. Headers do not count. Parsing is pure, bounded and never
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, NoReturn, cast
 from uuid import UUID
 
 import orjson
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError, with_config
 from pydantic.alias_generators import to_camel
-from pydantic.dataclasses import dataclass
 
 from lifecycle.domain.commands import Subject, SubjectKind
 from lifecycle.domain.operations import Reply, Request, Status
@@ -31,7 +31,7 @@ class ParsedReply(NamedTuple):
     encrypted_data: str | None
 
 
-@with_config(ConfigDict(extra="forbid", strict=True, alias_generator=to_camel))
+@with_config(ConfigDict(extra="forbid", alias_generator=to_camel))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wire:
     operation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
@@ -39,7 +39,7 @@ class _Wire:
     card_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,48}\z")]
     result: Literal["SUCCESSFUL", "FAILED"]
     error_code: str | None = None
-    data: dict[str, object] | None = Field(default=None)
+    data: dict[str, object] | None = None
 
 
 _WIRE = TypeAdapter(_Wire)

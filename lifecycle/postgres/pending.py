@@ -78,7 +78,9 @@ async def load_pending(
         [issuer_id for issuer_id, _ in keys],
         [operation_id for _, operation_id in keys],
     )
-    return {row.key: row for row in (PendingRow(*found) for found in rows)}
+    # asyncpg's own UUIDs are no UUIDs to a JSON writer, and their ids go into events.
+    found = (PendingRow(row[0], UUID(int=row[1].int), *row[2:]) for row in rows)
+    return {row.key: row for row in found}
 
 
 async def count_pending(
