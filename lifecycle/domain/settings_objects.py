@@ -20,8 +20,8 @@ def canonical(settings: Mapping[str, object]) -> str | None:
         return None
     try:
         text = rfc8785.dumps(cast("dict[str, str]", settings)).decode()
-    except rfc8785.CanonicalizationError:
-        # A number that JSON cannot tell from its neighbours, or no JSON at all.
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
+        # A number that JSON cannot tell from its neighbours, half a character, or no JSON at all.
         return None
     return text if len(text) <= CHARACTERS_MAX else None
 

@@ -268,6 +268,8 @@ class TestSettings:
             {"a": 2**60},
             {"a": float("nan")},
             {"a": object()},
+            {"a": "\ud800"},
+            {"\ud800": 1},
             {"a": {1: 2}},
         ],
     )
