@@ -26,6 +26,7 @@ from lifecycle.domain.commands import (
     Renew,
     Replace,
     Resume,
+    Signal,
     Subject,
     SubjectKind,
     TimeOut,
@@ -271,6 +272,12 @@ class Deciding:
             case TimeOut():
                 row = waiting_for(taken, self._subjects.pending)
                 return Context(*when, pending=None if row is None else pending_of(row))
+            case Signal() if card is not None:
+                return Context(
+                    *when,
+                    consumer_state=self._consumer_state(issuer_id, card.consumer_id),
+                    predecessor=self._card(issuer_id, card.predecessor_card_id),
+                )
             case _:
                 return Context(*when)
 
@@ -287,8 +294,8 @@ class Deciding:
         return self._numbers.is_free(issuer_id, card_id, opening.credentials)
 
     def _consumer_state(self, issuer_id: str, consumer_id: str) -> ConsumerState | None:
-        consumer = self._subjects.consumers[issuer_id, consumer_id].entity
-        return consumer.state if consumer is not None else None
+        tracked = self._subjects.consumers.get((issuer_id, consumer_id))
+        return tracked.entity.state if tracked is not None and tracked.entity is not None else None
 
     def _record_command(
         self,

@@ -15,11 +15,13 @@ from lifecycle.domain.commands import (
     CardCommand,
     ClickToPayOptout,
     Command,
+    CommandName,
     ConsumerCommand,
     Create,
     Renew,
     Replace,
     Resume,
+    Signal,
     Subject,
     SubjectKind,
 )
@@ -145,7 +147,7 @@ def _related_cards(found: Subjects, commands: Iterable[Command]) -> list[Key]:
     """The cards that a card names: one that it re-links (domain.md 3), one that it stands for."""
     keys = set()
     for command in commands:
-        if isinstance(command, Activate | Renew | Replace):
+        if isinstance(command, Activate | Renew | Replace | Signal):
             card = found.cards[command.issuer_id, command.card_id].entity
             if card is None:
                 continue
@@ -192,7 +194,13 @@ async def _read_consumers(
                 exclusive = True
             case Create():
                 perhaps_unknown.add((command.issuer_id, command.consumer_id))
-            case Activate() | Resume() | Replace() | Renew():
+            case (
+                Activate()
+                | Resume()
+                | Replace()
+                | Renew()
+                | Signal(command=CommandName.CARD_PRESENT)
+            ):
                 card: Card | None = found.cards[command.issuer_id, command.card_id].entity
                 if card is not None:
                     keys.add((command.issuer_id, card.consumer_id))

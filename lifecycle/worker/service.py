@@ -38,7 +38,12 @@ from lifecycle.vault.sealing import SealError
 from lifecycle.worker.asking import Asking
 from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.lanes import OwnedLanes
-from lifecycle.worker.opening import Vault, open_records, vault_with
+from lifecycle.worker.opening import (
+    Vault,
+    open_records,
+    vault_with,
+    without_number_elsewhere,
+)
 from lifecycle.worker.retrying import Patience, is_away, patiently
 from lifecycle.worker.taken import Taken, take
 from lifecycle.worker.transaction import LaneMovedError, commit_batch
@@ -249,7 +254,13 @@ class _Worker:
         parsed = [self._parse(record) for record in records]
         openings = await open_records(self._vault, parsed)
         return [
-            take(record, one, self._settings.partitions, opening, self._partition_of(record).source)
+            take(
+                record,
+                without_number_elsewhere(one, opening),
+                self._settings.partitions,
+                opening,
+                self._partition_of(record).source,
+            )
             for record, one, opening in zip(records, parsed, openings, strict=True)
         ]
 

@@ -6,7 +6,7 @@ Replies are taken in as commands are, so every table that counts records says fr
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 
 def upgrade() -> None:

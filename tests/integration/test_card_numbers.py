@@ -227,3 +227,37 @@ async def test_issued_cards_get_numbers_of_their_own(bank_with_keys: Settings) -
     async with connected(bank_with_keys) as connection:
         assert await connection.fetchval("SELECT count(*) FROM pan") == 200
         assert await connection.fetchval("SELECT count(*) FROM retired_pan") == 1
+
+
+async def test_a_card_id_that_is_the_number_of_the_card_is_a_dead_letter(
+    bank_with_keys: Settings,
+) -> None:
+    """domain.md 1: never derived from the PAN; also where no search would find it."""
+    await define_products(bank_with_keys)
+    number = "1000000008"  # ten digits, Luhn-valid: too short to look like a card number
+    outcomes, evidence = await outcome(bank_with_keys, register(f"card-{number}", number))
+    assert outcomes == ["SENSITIVE_DATA"]
+    letters = [letter for letters in evidence.dead_letters.values() for letter in letters]
+    assert [letter.value for letter in letters] == [b""]
+    assert number not in str(letters)
+
+
+async def test_a_card_present_transaction_activates_a_card_of_such_a_product(
+    bank_with_keys: Settings,
+) -> None:
+    """domain.md 2.1: shown as ACTIVATE; ignored where it does not apply."""
+    message = bank.define("implicit", "PHYSICAL")
+    assert message.value is not None
+    body = {**json.loads(message.value), "implicitActivation": True}
+    await outcome(bank_with_keys, Message(message.key, json.dumps(body).encode()))
+    outcomes, evidence = await outcome(
+        bank_with_keys,
+        create("card-1", cardProductId="implicit", state="INACTIVE"),
+        card("card-1", "CARD_PRESENT", "seen-1"),
+        card("card-1", "CARD_PRESENT", "seen-2"),
+    )
+    assert outcomes == ["SUCCESSFUL", "SUCCESSFUL", "NOTHING"]
+    event = last_event(evidence, "card-1")
+    assert event["operation"]["operation"] == "ACTIVATE"
+    assert event["operation"]["requestorType"] == "SYSTEM"
+    assert event["card"]["state"] == "ACTIVE"
