@@ -11,6 +11,7 @@ import typer
 from lifecycle.cli.exits import Exit, Problem, reaching_kafka, run
 from lifecycle.cli.rendering import fields_table, json_line, rows_table
 from lifecycle.cli.rendering import show as show_view
+from lifecycle.domain.sources import Source
 from lifecycle.kafka.dead_letters import OWN_HEADER_PREFIX
 from lifecycle.kafka.events import instant
 from lifecycle.kafka.records import RawRecord
@@ -166,7 +167,7 @@ def _content(letter: Letter) -> dict[str, object]:
 
 @dead_letters.command("resend")
 def resend(ids: Ids) -> None:
-    """Send dead letters to the command topic again, as they came; all of them or none.
+    """Send dead letters to the topic that they came from again, as they came; all or none.
 
     Each carries the header `resent-from` with its id. What was wrong with a record is still wrong
     with it, unless the cause was elsewhere: an older version of the service, or a mistaken limit.
@@ -178,13 +179,19 @@ def resend(ids: Ids) -> None:
 
 
 async def _resend(settings: Settings, ids: list[str]) -> int:
-    commands = [_command(letter) for letter in await _find_all(settings, ids)]
+    replies_topic = topics_of(settings).replies
+    by_source: dict[Source, list[CommandRecord]] = {}
+    for letter in await _find_all(settings, ids):
+        was_reply = letter.about.get("topic") == replies_topic
+        source = Source.REPLIES if was_reply else Source.COMMANDS
+        by_source.setdefault(source, []).append(_command(letter))
     with reaching_kafka(settings):
         try:
-            await send_commands(settings, commands)
+            for source, records in by_source.items():
+                await send_commands(settings, records, source=source)
         except SendingStoppedError as error:
             raise Problem(str(error)) from error
-    return len(commands)
+    return sum(map(len, by_source.values()))
 
 
 def _command(letter: Letter) -> CommandRecord:

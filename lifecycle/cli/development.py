@@ -40,6 +40,7 @@ from lifecycle.postgres import views
 from lifecycle.postgres.connection import Pool, open_pool
 from lifecycle.postgres.temporary import temporary_database
 from lifecycle.samples import Part, first_operation, last_operation, sample_day
+from lifecycle.samples.outside_parties import answer_requests
 from lifecycle.settings import ENVIRONMENT_PREFIX, Settings, required
 from lifecycle.telemetry import configure_logging
 from lifecycle.vault.keys_file import DEVELOPMENT_FILE, ensure_file
@@ -182,8 +183,9 @@ async def stay_up(settings: Settings, *, with_sample: bool) -> None:
                 followed(own, topic, from_beginning=False) as records,
                 _worker(own) as worker,
                 await open_pool(own) as pool,
+                _outside_parties(own),
             ):
-                _say("A worker runs.")
+                _say("A worker runs; the outside parties are simulated.")
                 await _or_worker_fails(
                     worker, _show_all(own, pool, records, environment, with_sample=with_sample)
                 )
@@ -279,6 +281,23 @@ async def _worker(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
         if late:
             worker.cancel()
             await asyncio.wait({worker}, timeout=WORKER_STOP_SECONDS_MAX)
+
+
+@asynccontextmanager
+async def _outside_parties(settings: Settings) -> AsyncIterator[None]:
+    """Who answers requests here; without answers they time out, so its end is only told."""
+
+    def tell(ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled() and ended.exception() is not None:
+            _say(f"The simulated outside parties stopped: {ended.exception()!r}")
+
+    answering = asyncio.create_task(answer_requests(settings), name="outside-parties")
+    answering.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        answering.cancel()
+        await asyncio.wait({answering}, timeout=WORKER_STOP_SECONDS_MAX)
 
 
 async def _or_worker_fails(worker: asyncio.Task[None], work: Coroutine[Any, Any, Result]) -> Result:

@@ -6,7 +6,7 @@ needs no id of its own. Headers do not count. Parsing is pure, bounded and never
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, NoReturn, cast
+from typing import Annotated, NamedTuple, NoReturn, cast
 from uuid import UUID
 
 import orjson
@@ -37,7 +37,7 @@ class _Wire:
     operation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
     issuer_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{10}\z")]
     card_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,48}\z")]
-    result: Literal["SUCCESSFUL", "FAILED"]
+    result: Annotated[str, StringConstraints(pattern=r"^(SUCCESSFUL|FAILED)\z")]
     error_code: str | None = None
     data: dict[str, object] | None = None
 
@@ -120,7 +120,6 @@ _CODES = {
     "missing": DeadLetterCode.FIELD_MISSING,
     "unexpected_keyword_argument": DeadLetterCode.FIELD_UNKNOWN,
     "string_pattern_mismatch": DeadLetterCode.FIELD_INVALID_FORMAT,
-    "literal_error": DeadLetterCode.FIELD_INVALID_FORMAT,
 }
 _ADVICE: Mapping[DeadLetterCode, str] = {
     DeadLetterCode.FIELD_MISSING: "is missing; send it",

@@ -19,9 +19,10 @@ from lifecycle.domain.commands import (
     Subject,
     SubjectKind,
 )
+from lifecycle.domain.sources import Source
 from lifecycle.kafka.clients import client_options
 from lifecycle.kafka.partitioner import key_of
-from lifecycle.kafka.topics import DEAD_LETTER_MESSAGE_BYTES_MAX, TopicsError, topics_of
+from lifecycle.kafka.topics import DEAD_LETTER_MESSAGE_BYTES_MAX, TopicsError, source_topics
 from lifecycle.settings import Settings
 
 RECORDS_IN_FLIGHT_MAX = 500
@@ -85,15 +86,19 @@ def _subject_kind(name: object) -> SubjectKind:
     )
 
 
-async def send_commands(settings: Settings, records: Sequence[CommandRecord]) -> None:
+async def send_commands(
+    settings: Settings, records: Sequence[CommandRecord], *, source: Source = Source.COMMANDS
+) -> None:
     """Send `records` in their order; all are acknowledged when this returns.
 
+    `source` tells the topic: records that were replies are sent again as replies.
+
     Raises:
-        TopicsError: the command topic does not exist.
+        TopicsError: the topic does not exist.
         SendingStoppedError: Kafka refused a record or went away in the middle.
         KafkaError, OSError: the brokers can't be reached; nothing was sent.
     """
-    topic = topics_of(settings).commands
+    topic = source_topics(settings)[source]
     producer = AIOKafkaProducer(
         **client_options(settings),
         acks="all",

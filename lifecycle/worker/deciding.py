@@ -15,24 +15,16 @@ from uuid import UUID
 from lifecycle.domain.cards import TERMINAL, Card
 from lifecycle.domain.chain import Chain, recent_content_hash, remember_command
 from lifecycle.domain.commands import (
-    Activate,
     CardCommand,
-    ClickToPayOptout,
     Command,
     ConsumerCommand,
     Create,
     DefineProduct,
     Delete,
-    Renew,
-    Replace,
-    Resume,
-    Signal,
     Subject,
     SubjectKind,
-    TimeOut,
 )
 from lifecycle.domain.consumers import Consumer, ConsumerState
-from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.decide import (
     decide_card,
     decide_consumer,
@@ -54,6 +46,7 @@ from lifecycle.postgres.operations import DeadLetterRow, OperationRow, OutboxRow
 from lifecycle.postgres.pending import DispatchRow, OperationKey, PendingRow
 from lifecycle.postgres.subjects import Key
 from lifecycle.settings import Settings
+from lifecycle.worker.contexts import card_context
 from lifecycle.worker.numbers import Numbers
 from lifecycle.worker.opening import Opening
 from lifecycle.worker.pending import (
@@ -183,8 +176,14 @@ class Deciding:
             zone = self._settings.issuer_time_zones.get(issuer_id, "UTC")
             when = (end_time_ms, tracked.chain.version_time_ms, zone)
             waiting = pending_of(row)
-            context = self._card_context(
-                taken, waiting.command, tracked.entity, row.operation_id, when
+            context = card_context(
+                self._subjects,
+                self._numbers,
+                taken,
+                waiting.command,
+                tracked.entity,
+                row.operation_id,
+                when,
             )
             decision = decide_reply(tracked.entity, parsed.reply, context._replace(pending=waiting))
         if isinstance(decision, Ignored):
@@ -210,7 +209,15 @@ class Deciding:
         if isinstance(command, CardCommand):
             assert taken.operation_id is not None
             when = (start_time_ms, version_time_ms, zone)
-            context = self._card_context(taken, command, tracked.entity, taken.operation_id, when)
+            context = card_context(
+                self._subjects,
+                self._numbers,
+                taken,
+                command,
+                tracked.entity,
+                taken.operation_id,
+                when,
+            )
             return decide_card(tracked.entity, command, context)
         context = Context(
             start_time_ms=start_time_ms, version_time_ms=version_time_ms, issuer_time_zone=zone
@@ -219,83 +226,6 @@ class Deciding:
             return decide_consumer(tracked.entity, command, context)
         assert isinstance(command, DefineProduct), f"{type(command).__name__} has no rules"
         return decide_product(tracked.entity, command, context)
-
-    def _card_context(
-        self,
-        taken: Taken,
-        command: CardCommand,
-        card: Card | None,
-        identity: UUID,
-        when: tuple[int, int | None, str],
-    ) -> Context:
-        """What a decision about a card may look at; `when` are the first fields of it.
-
-        `command`: the record's own, or that of the operation that the record ends.
-        """
-        issuer_id = command.issuer_id
-        match command:
-            case Create():
-                defined = self._subjects.products[issuer_id, command.card_product_id].entity
-                return Context(
-                    *when,
-                    consumer_state=self._consumer_state(issuer_id, command.consumer_id),
-                    product=defined.terms if defined is not None else None,
-                    generated_last4=self._numbers.drawn_last4(identity),
-                    opened=taken.opening.credentials if taken.opening else None,
-                    pan_is_free=self._pan_is_free(issuer_id, command.card_id, taken.opening),
-                    real_card=self._card(issuer_id, command.real_card_id),
-                    real_card_virtual_cards=self._subjects.virtual_cards.get(
-                        (issuer_id, command.real_card_id or ""), 0
-                    ),
-                )
-            case Activate() | Resume() | Replace() | Renew() if card is not None:
-                new_card_id = command.new_card_id if isinstance(command, Replace | Renew) else None
-                generated = self._card(issuer_id, taken.generated_card_id)
-                return Context(
-                    *when,
-                    consumer_state=self._consumer_state(issuer_id, card.consumer_id),
-                    generated_card_id=taken.generated_card_id,
-                    generated_card_id_in_use=generated is not None,
-                    generated_last4=self._numbers.drawn_last4(identity),
-                    predecessor=self._card(issuer_id, card.predecessor_card_id),
-                    opened=taken.opening.credentials if taken.opening else None,
-                    pan_is_free=self._pan_is_free(
-                        issuer_id, new_card_id or card.card_id, taken.opening
-                    ),
-                    card_cvv_matches=self._numbers.cvv_matches(card, taken.opening),
-                    new_card=self._card(issuer_id, new_card_id),
-                    real_card=self._card(issuer_id, card.real_card_id),
-                )
-            case ClickToPayOptout():
-                waiting = self._subjects.enrolments.get((issuer_id, command.card_id), 0)
-                return Context(*when, enrolment_is_pending=waiting > 0)
-            case TimeOut():
-                row = waiting_for(taken, self._subjects.pending)
-                return Context(*when, pending=None if row is None else pending_of(row))
-            case Signal() if card is not None:
-                return Context(
-                    *when,
-                    consumer_state=self._consumer_state(issuer_id, card.consumer_id),
-                    predecessor=self._card(issuer_id, card.predecessor_card_id),
-                )
-            case _:
-                return Context(*when)
-
-    def _card(self, issuer_id: str, card_id: str | None) -> Card | None:
-        """Another card that the decision looks at; None when none is named or there is none."""
-        if card_id is None:
-            return None
-        tracked = self._subjects.cards.get((issuer_id, card_id))
-        return tracked.entity if tracked is not None else None
-
-    def _pan_is_free(self, issuer_id: str, card_id: str, opening: Opening | None) -> bool:
-        if opening is None or not isinstance(opening.credentials, Credentials):
-            return False
-        return self._numbers.is_free(issuer_id, card_id, opening.credentials)
-
-    def _consumer_state(self, issuer_id: str, consumer_id: str) -> ConsumerState | None:
-        tracked = self._subjects.consumers.get((issuer_id, consumer_id))
-        return tracked.entity.state if tracked is not None and tracked.entity is not None else None
 
     def _record_command(
         self,

@@ -11,6 +11,7 @@ import pytest
 from lifecycle.kafka.topics import topics_of
 from lifecycle.postgres import views
 from lifecycle.postgres.connection import open_pool
+from lifecycle.samples.outside_parties import answer_requests
 from lifecycle.settings import Settings
 from tests.integration.test_card_numbers import (
     EXPIRY,
@@ -349,6 +350,30 @@ async def test_controls_limits_plastic_and_click_to_pay_go_the_same_way(ground: 
     }
     assert set(statuses.values()) == {"SUCCESSFUL"}
     assert last_event(evidence, "c-0")["version"] == 5
+
+
+async def test_the_simulated_outside_parties_end_what_waits(ground: Settings) -> None:
+    """What `lifecycle dev` runs; started again, its repeated answers change nothing."""
+    for _ in range(2):
+        answering = asyncio.create_task(answer_requests(ground))
+        try:
+            async with running_worker(ground):
+                await bank.send(ground, [register("old-0", PANS[0]), renew(0)])
+
+                async def has_ended() -> bool:
+                    async with connected(ground) as connection:
+                        statuses = await connection.fetch("SELECT status FROM operation")
+                        waiting = await connection.fetchval(
+                            "SELECT count(*) FROM pending_operation"
+                        )
+                    return ("PENDING",) in map(tuple, statuses) and waiting == 0
+
+                await until(has_ended, "the simulated answer")
+                evidence = await verify_all(ground)
+        finally:
+            answering.cancel()
+            await asyncio.wait({answering})
+    assert operations(evidence, "old-0")[1:] == [("RENEW", "PENDING"), ("RENEW", "SUCCESSFUL")]
 
 
 async def _stored(settings: Settings, *, click_to_pay: bool) -> None:

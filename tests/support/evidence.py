@@ -91,11 +91,19 @@ class Evidence:
         return {row.event["operation"]["operationId"]: row for row in self.log if row.is_end}
 
     def has_ended_by(self, record: Record, records: Sequence[Record], operation_id: str) -> bool:
-        """Whether `record`, the first of its time among `records`, ended the operation."""
+        """Whether `record`, the first of its time among `records`, ended the operation.
+
+        `records` name operations, each under the key of its card.
+        """
         end = self.ends.get(operation_id)
-        if end is None or not _is_at(record, end):
+        if end is None or record.key != end.key.encode() or not _is_at(record, end):
             return False
-        alike = [other for other in records if other.value == record.value and _is_at(other, end)]
+        named = operation_id.encode()
+        alike = [
+            other
+            for other in records
+            if other.key == record.key and named in (other.value or b"") and _is_at(other, end)
+        ]
         return record is alike[0]
 
     def all_commands(self) -> Iterator[Record]:

@@ -95,9 +95,13 @@ def _outcome(evidence: Evidence, place: Place) -> str:
 
 def _is_time_out(evidence: Evidence, place: Place) -> bool:
     """Whether the command at `place` is the TIME_OUT that ended an operation."""
-    records = evidence.commands[place.partition]
-    record = next(record for record in records if record.offset == place.offset)
-    if b'"TIME_OUT"' not in (record.value or b""):
+    records = [
+        record
+        for record in evidence.commands[place.partition]
+        if b'"TIME_OUT"' in (record.value or b"")
+    ]
+    record = next((record for record in records if record.offset == place.offset), None)
+    if record is None or place in evidence.dead_letter_rows:
         return False
     operation_id = json.loads(record.value or b"")["operationId"]
     end = evidence.ends.get(operation_id)
@@ -111,7 +115,11 @@ def _is_time_out(evidence: Evidence, place: Place) -> bool:
 def _outcome_of_reply(evidence: Evidence, place: Place) -> str:
     if place in evidence.reply_dead_letter_rows:
         return "dead letter"
-    records = evidence.replies[place.partition]
+    records = [
+        record
+        for record in evidence.replies[place.partition]
+        if Place(place.partition, record.offset) not in evidence.reply_dead_letter_rows
+    ]
     record = next(record for record in records if record.offset == place.offset)
     operation_id = json.loads(record.value or b"")["operationId"]
     return "operation" if evidence.has_ended_by(record, records, operation_id) else "nothing"
