@@ -1,21 +1,17 @@
 """Sends records that the database owes to topics, at least once (design.md 7.8).
 
-What is sent again after an error is told by its id: a request by its operation's, a TIME_OUT by its
+What is sent again after an error is told by its id: a request by its operation's, a command by its
 own.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
-from uuid import UUID
 
-import orjson
 from aiokafka import AIOKafkaProducer
 
-from lifecycle.domain.commands import CommandName, Subject, SubjectKind
-from lifecycle.domain.timers import time_out_id
 from lifecycle.kafka.clients import KafkaError, client_options
-from lifecycle.kafka.partitioner import key_of, partition_of
+from lifecycle.kafka.partitioner import partition_of
 from lifecycle.settings import Settings
 
 _STOP_SECONDS_MAX = 5.0
@@ -27,20 +23,6 @@ class OwedRecord(NamedTuple):
     topic: str
     key: bytes
     value: bytes
-
-
-def time_out_command(topic: str, issuer_id: str, card_id: str, operation_id: UUID) -> OwedRecord:
-    """The TIME_OUT of a PENDING operation (design.md 3); sent again it has the same content."""
-    body = {
-        "commandId": time_out_id(operation_id),
-        "command": CommandName.TIME_OUT.value,
-        "issuerId": issuer_id,
-        "cardId": card_id,
-        "operationId": str(operation_id),
-    }
-    return OwedRecord(
-        topic, key_of(Subject(SubjectKind.CARD, issuer_id, card_id)), orjson.dumps(body)
-    )
 
 
 class AtLeastOnceSender:
@@ -65,21 +47,23 @@ class AtLeastOnceSender:
             async with asyncio.timeout(self._seconds_max):
                 producer = await self._opened()
             async with asyncio.timeout(self._seconds_max):
-                acknowledgements = [
-                    await producer.send(
-                        record.topic,
-                        key=record.key,
-                        value=record.value,
-                        partition=partition_of(record.key, self._settings.partitions),
-                    )
-                    for record in records
-                ]
-                taken = await asyncio.gather(*acknowledgements)
+                return await self._sent(producer, records)
         except BaseException:
             # What it had in flight may come late; a new one has nothing to do with that.
             await self.close()
             raise
-        return [metadata.timestamp for metadata in taken]
+
+    async def _sent(self, producer: AIOKafkaProducer, records: Sequence[OwedRecord]) -> list[int]:
+        acknowledgements = [
+            await producer.send(
+                record.topic,
+                key=record.key,
+                value=record.value,
+                partition=partition_of(record.key, self._settings.partitions),
+            )
+            for record in records
+        ]
+        return [metadata.timestamp for metadata in await asyncio.gather(*acknowledgements)]
 
     async def _opened(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 from prometheus_client import Counter
 
-from lifecycle.kafka.at_least_once import AtLeastOnceSender, OwedRecord, time_out_command
+from lifecycle.kafka.at_least_once import AtLeastOnceSender, OwedRecord
+from lifecycle.kafka.own_commands import time_out_command
 from lifecycle.kafka.topics import topics_of
 from lifecycle.postgres import pending
 from lifecycle.postgres.connection import Pool

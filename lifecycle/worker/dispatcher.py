@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 from prometheus_client import Counter, Gauge
 
-from lifecycle.kafka.own_commands import OwnCommandSender, cascade_delete, timer_command
+from lifecycle.kafka.at_least_once import AtLeastOnceSender
+from lifecycle.kafka.own_commands import cascade_delete, timer_command
+from lifecycle.kafka.topics import topics_of
 from lifecycle.postgres import cascades, timers
 from lifecycle.postgres.cascades import OpenCascade
 from lifecycle.postgres.connection import Pool
@@ -79,6 +81,7 @@ class Dispatcher:
     ) -> None:
         """`owned` tells the partitions of this worker. `on_failure` hears what no retry mends."""
         self._settings = settings
+        self._commands = topics_of(settings).commands
         self._pool = pool
         self._owned = owned
         self._on_failure = on_failure
@@ -92,10 +95,10 @@ class Dispatcher:
             loops.create_task(self._forever(self._dispatch_cascades), name="dispatch-cascades")
             loops.create_task(self._forever(self._dispatch_timers), name="dispatch-timers")
 
-    async def _forever(self, turn: Callable[[OwnCommandSender], Awaitable[bool]]) -> None:
+    async def _forever(self, turn: Callable[[AtLeastOnceSender], Awaitable[bool]]) -> None:
         """Take turns; rest when one found nothing to do."""
         patience = Patience(self._settings.retry_ms_max)
-        sender = OwnCommandSender(self._settings)
+        sender = AtLeastOnceSender(self._settings)
         try:
             while True:
                 try:
@@ -113,7 +116,7 @@ class Dispatcher:
         finally:
             await sender.close()
 
-    async def _dispatch_cascades(self, sender: OwnCommandSender) -> bool:
+    async def _dispatch_cascades(self, sender: AtLeastOnceSender) -> bool:
         """Send a page of each open cascade; whether there was one."""
         found = await cascades.load_open(self._pool, sorted(self._owned()), CASCADES_AT_ONCE_MAX)
         CASCADES_OPEN.set(len(found))
@@ -121,7 +124,7 @@ class Dispatcher:
             await self._dispatch_page(sender, cascade)
         return bool(found)
 
-    async def _dispatch_page(self, sender: OwnCommandSender, cascade: OpenCascade) -> None:
+    async def _dispatch_page(self, sender: AtLeastOnceSender, cascade: OpenCascade) -> None:
         cards_max = self._cascade_pace.at_once_max
         card_ids = await cascades.load_page(self._pool, cascade, cards_max)
         if card_ids:
@@ -129,7 +132,11 @@ class Dispatcher:
             await sender.send(
                 [
                     cascade_delete(
-                        cascade.issuer_id, card_id, cascade.operation_id, cascade.reason_code
+                        self._commands,
+                        cascade.issuer_id,
+                        card_id,
+                        cascade.operation_id,
+                        cascade.reason_code,
                     )
                     for card_id in card_ids
                 ]
@@ -142,7 +149,7 @@ class Dispatcher:
             await cascades.finish(self._pool, cascade)
             log.info("cascade_sent", cause=str(cascade.operation_id))
 
-    async def _dispatch_timers(self, sender: OwnCommandSender) -> bool:
+    async def _dispatch_timers(self, sender: AtLeastOnceSender) -> bool:
         """Send a batch of timers that are due; whether one was taken off the list."""
         if TIMER_PARTITION not in self._owned():
             TIMERS_WAITING.set(0)
@@ -156,7 +163,9 @@ class Dispatcher:
         await self._timer_pace.wait(len(due))
         times_ms = await sender.send(
             [
-                timer_command(timer.issuer_id, timer.card_id, timer.kind, timer.command_id)
+                timer_command(
+                    self._commands, timer.issuer_id, timer.card_id, timer.kind, timer.command_id
+                )
                 for timer in due
             ]
         )

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from pydantic import SecretStr
 
-from lifecycle.kafka.own_commands import OwnCommand, OwnCommandSender
+from lifecycle.kafka.at_least_once import AtLeastOnceSender, OwedRecord
 from lifecycle.settings import Settings, required
 from tests.support import bank
 from tests.support.bank import ISSUER, card, consumer, create
@@ -184,11 +184,11 @@ async def test_a_cascade_outlives_a_broker_that_does_not_answer_and_a_database_t
     """What was sent without an answer is sent again; what the database missed is looked up."""
     cards, page = 200, 50
     ground = await new_ground(cascade_commands_per_second_max=page)
-    sent = OwnCommandSender._sent  # noqa: SLF001 - the broker's answer gets lost there
+    sent = AtLeastOnceSender._sent  # noqa: SLF001 - the broker's answer gets lost there
     sizes: list[int] = []
 
     async def without_answer(
-        self: OwnCommandSender, producer: AIOKafkaProducer, commands: Sequence[OwnCommand]
+        self: AtLeastOnceSender, producer: AIOKafkaProducer, commands: Sequence[OwedRecord]
     ) -> list[int]:
         times = await sent(self, producer, commands)
         sizes.append(len(times))
@@ -196,7 +196,7 @@ async def test_a_cascade_outlives_a_broker_that_does_not_answer_and_a_database_t
             raise KafkaConnectionError("the answer was lost")
         return times
 
-    monkeypatch.setattr(OwnCommandSender, "_sent", without_answer)
+    monkeypatch.setattr(AtLeastOnceSender, "_sent", without_answer)
     async with proxy_to(required(ground, "database_url")) as (proxy, url):
         through_proxy = ground.model_copy(update={"database_url": SecretStr(url)})
         async with running_worker(through_proxy):

@@ -12,7 +12,7 @@ from typing import Any
 
 from asyncpg.connection import Connection
 
-from lifecycle.kafka.own_commands import OwnCommandSender
+from lifecycle.kafka.at_least_once import AtLeastOnceSender
 from lifecycle.kafka.producer import LaneProducer
 from lifecycle.postgres import lanes, timers
 from lifecycle.settings import load_settings
@@ -97,7 +97,7 @@ def _prepare(moment: str, stop: _Stop) -> None:
             )
         case "before-cascade-note":
             # A page of DELETEs is on the topic, and the cascade does not know.
-            _stop_after(stop, OwnCommandSender, "send")
+            _stop_after(stop, AtLeastOnceSender, "send")
         case "before-timer-note":
             # The timers fired, and are still on the list: they will fire again.
             _stop_before(stop, timers, "delete_sent", lambda *_: True)
