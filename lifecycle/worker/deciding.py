@@ -4,11 +4,8 @@ Runs between the reads and the writes of one transaction. It does no I/O, so a b
 again after a rollback, by this worker or another, gives the same rows byte for byte.
 """
 
-from calendar import monthrange
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -34,6 +31,7 @@ from lifecycle.domain.decide import (
 from lifecycle.domain.identifiers import caused_operation_id
 from lifecycle.domain.operations import Caused, Context, Decision, Ignored, OperationKind, Status
 from lifecycle.domain.products import Product
+from lifecycle.domain.retention import start_and_expiry
 from lifecycle.domain.sources import Partition
 from lifecycle.domain.timers import cause_of
 from lifecycle.kafka.commands import Broken, Parsed
@@ -59,8 +57,6 @@ from lifecycle.worker.pending import (
 from lifecycle.worker.subjects import Subjects, Tracked
 from lifecycle.worker.taken import Taken
 from lifecycle.worker.timers import TIMER_COMMANDS, TimerChanges, timer_changes
-
-RETENTION_MONTHS = 3
 
 
 @dataclass(slots=True)
@@ -400,7 +396,7 @@ class Deciding:
         lane = partition_of(key, self._settings.partitions)
         seq = self._decided.last_seq[lane] + 1
         self._decided.last_seq[lane] = seq
-        start_time, expires_at = _start_and_expiry(told.start_time_ms)
+        start_time, expires_at = start_and_expiry(told.start_time_ms)
         # What ends later than it starts does so after operations that started in between.
         last_time_ms = max(told.start_time_ms, chain.last_time_ms or 0)
         self._decided.operations.append(
@@ -491,20 +487,3 @@ class _Told(NamedTuple):
 def _cause_of(command: Command) -> UUID | None:
     """The operation that a cascade's DELETE names as its cause (domain.md 8)."""
     return cause_of(command.command_id) if isinstance(command, Delete) else None
-
-
-@lru_cache(maxsize=1024)
-def _three_months_later(day: date) -> date:
-    """The same day three calendar months on, or the last day of that month."""
-    months = day.year * 12 + day.month - 1 + RETENTION_MONTHS
-    year, month = divmod(months, 12)
-    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
-
-
-def _start_and_expiry(start_time_ms: int) -> tuple[datetime, datetime]:
-    """When an operation started, and when it is gone from every view (G8)."""
-    start = _EPOCH + timedelta(milliseconds=start_time_ms)
-    return start, datetime.combine(_three_months_later(start.date()), start.timetz())
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
