@@ -142,7 +142,7 @@ async def published_event_ids(settings: Settings) -> list[bytes]:
     return found
 
 
-async def query(settings: Settings, statement: str, *arguments: object) -> Any:  # noqa: ANN401
+async def query(settings: Settings, statement: str, *arguments: object) -> Any:  # noqa: ANN401 - any column
     """The first value of a statement, on a connection of its own."""
     connection = await asyncpg.connect(required(settings, "database_url"))
     try:

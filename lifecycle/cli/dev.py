@@ -36,7 +36,7 @@ def dev(
                 Exit.WRONG_USE,
             )
     # The worker, Alembic and FastStream: half a second that no other command should wait for.
-    from lifecycle.cli.development import check_once, stay_up  # noqa: PLC0415
+    from lifecycle.cli.development import check_once, stay_up  # noqa: PLC0415 - see above
 
     if once:
         run(check_once, fast=True)

@@ -17,7 +17,7 @@ def migrate() -> None:
     Example: `lifecycle migrate`
     """
     # SQLAlchemy and Alembic: half a second that no other command should wait for.
-    from lifecycle.cli.migration import migrated  # noqa: PLC0415
+    from lifecycle.cli.migration import migrated  # noqa: PLC0415 - loads slowly
 
     before, after = run(migrated)
     if before == after:

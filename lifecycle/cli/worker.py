@@ -14,7 +14,7 @@ def worker() -> None:
     Example: `lifecycle worker`, after `lifecycle migrate` and `lifecycle topics create`
     """
     # Alembic and FastStream: half a second that no other command should wait for.
-    from lifecycle.cli.worker_process import run_until_stopped  # noqa: PLC0415
+    from lifecycle.cli.worker_process import run_until_stopped  # noqa: PLC0415 - loads slowly
 
     with explained():
         run_until_stopped(load_settings())

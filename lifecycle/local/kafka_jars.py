@@ -99,8 +99,8 @@ def fetch(jars: Iterable[Jar], folder: Path) -> None:
 
     """
     # Only here: the imports are slow, and needed once in the life of a machine.
-    import truststore  # noqa: PLC0415
-    from jgo.maven import MavenContext  # noqa: PLC0415
+    import truststore  # noqa: PLC0415 - only to download
+    from jgo.maven import MavenContext  # noqa: PLC0415 - only to download
 
     # Behind a bank's proxy the certificates are signed by an authority that only the system knows.
     truststore.inject_into_ssl()
