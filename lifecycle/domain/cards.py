@@ -60,8 +60,9 @@ class Card:
     `exp` and `pending_exp` are `MMYY`; `delete_at_ms` is milliseconds since the epoch, UTC.
     `suspensions` holds the reason of every suspension and lock since the card was last ACTIVE: a
     suspension keeps what the weaker one before it needed to be lifted (domain.md 8).
-    `real_card_id` is the card that a virtual card stands for. A card never holds its number:
-    `last4` and `has_auxiliary_pan` tell what the number vault keeps for it.
+    `real_card_id` is the card that a virtual card stands for, `real_card_incarnation` the life of
+    it. A card never holds its number: `last4` and `has_auxiliary_pan` tell what the number vault
+    keeps for it.
 
     `controls` and `limits` are JSON objects, as RFC 8785 text (`settings_objects.py`).
     `click_to_pay`: the scheme has said that the card is enrolled.
@@ -94,6 +95,7 @@ class Card:
     auxiliary_exp: str | None = None
     pending_auxiliary_exp: str | None = None
     real_card_id: str | None = None
+    real_card_incarnation: int | None = None
     controls: str | None = None
     limits: str | None = None
     click_to_pay: bool = False

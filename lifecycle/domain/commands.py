@@ -175,7 +175,12 @@ class Renew(CardCommand):
 @_wire
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete(CardCommand):
-    """DELETE: irreversible."""
+    """DELETE: irreversible. `incarnation` is the life of the card id that is meant, if it is told.
+
+    A cascade tells it: between its paging and this command the id may have begun another life.
+    """
+
+    incarnation: StrictInt | StrictFloat | None = None
 
 
 @_wire

@@ -20,7 +20,7 @@ from lifecycle.domain.cells import (
     trigger_of,
     unmet,
 )
-from lifecycle.domain.commands import CardCommand, CommandName, TimeOut
+from lifecycle.domain.commands import CardCommand, CommandName, Delete, TimeOut
 from lifecycle.domain.decide_consumer import decide_consumer
 from lifecycle.domain.decide_pending import decide_reply, decide_time_out
 from lifecycle.domain.decide_product import decide_product
@@ -88,10 +88,19 @@ def _refused_by_command(
     refusal = _refused_by_fields(rule, case, judged)
     if refusal is not None:
         return refusal
-    # (5) Has the card changed since the command was meant?
-    if is_stale(judged, case.context):
+    # (5) Has the card changed since the command was meant, or is it about an earlier life of it?
+    if is_stale(judged, case.context) or _is_of_another_life(case):
         return Refusal(ErrorCode.STALE_COMMAND)
     return None
+
+
+def _is_of_another_life(case: Case) -> bool:
+    command = case.command
+    return (
+        isinstance(command, Delete)
+        and command.incarnation is not None
+        and command.incarnation != case.existing.incarnation
+    )
 
 
 def _refused_by_fields(rule: Rule, case: Case, judged: Judged) -> Refusal | None:

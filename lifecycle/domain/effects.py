@@ -91,6 +91,7 @@ def _card(  # noqa: PLR0913 - the fields that change in the life of a card
         auxiliary_exp=auxiliary_exp,
         pending_auxiliary_exp=pending_auxiliary_exp,
         real_card_id=card.real_card_id,
+        real_card_incarnation=card.real_card_incarnation,
         controls=card.controls,
         limits=card.limits,
         click_to_pay=card.click_to_pay,
@@ -261,7 +262,15 @@ def _first_life(
         has_auxiliary_pan=expiries.auxiliary_exp is not None,
         auxiliary_exp=expiries.auxiliary_exp,
         real_card_id=command.real_card_id,
+        real_card_incarnation=_life_stood_for(command, context),
     )
+
+
+def _life_stood_for(command: Create, context: Context) -> int | None:
+    if command.real_card_id is None:
+        return None
+    assert context.real_card is not None, "a card that is not there was refused"
+    return context.real_card.incarnation
 
 
 def _next_incarnation(holder: Card | None) -> int:
@@ -379,6 +388,7 @@ def _succeeded_by(case: Case, dest: State, state: State) -> Outcome:
         second_name=card.second_name,
         predecessor_card_id=card.card_id,
         real_card_id=card.real_card_id,
+        real_card_incarnation=card.real_card_incarnation,
         controls=card.controls,
         limits=card.limits,
     )

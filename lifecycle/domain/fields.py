@@ -31,6 +31,7 @@ HOLDER_NAME_CHARACTERS_MAX = 26
 _HOLDER_NAME_SIGNS = frozenset(" ,.'_#;:/-")
 _ARABIC = ("\u0600", "\u06ff")
 VALIDITY_MONTHS_MIN, VALIDITY_MONTHS_MAX = 1, 240
+INCARNATION_MIN, INCARNATION_MAX = 1, 2**31 - 1
 AUTO_RENEW_DAYS_MIN, AUTO_RENEW_DAYS_MAX = 1, 365
 
 _Test = Callable[[str], object]
@@ -159,6 +160,7 @@ _VALUES: dict[CommandName, tuple[_Rule, ...]] = {
     CommandName.CREATE: _rules(state=_INITIAL_STATES.__contains__),
     CommandName.REGISTER: _rules(state=_INITIAL_STATES.__contains__),
     CommandName.RENEW: _rules(new_card_state=_INITIAL_STATES.__contains__),
+    CommandName.DELETE: _rules(incarnation=_between(INCARNATION_MIN, INCARNATION_MAX)),
     CommandName.LOCK: _rules(lock=frozenset(Lock).__contains__),
     CommandName.PRODUCT_DEFINE: _rules(
         form=frozenset(Form).__contains__,

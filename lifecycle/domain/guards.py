@@ -163,7 +163,11 @@ def real_card_has_not_left(case: Case) -> bool:
     if case.existing.real_card_id is None:
         return True
     real_card = case.context.real_card
-    return real_card is not None and real_card.state not in TERMINAL
+    return (
+        real_card is not None
+        and real_card.state not in TERMINAL
+        and real_card.incarnation == case.existing.real_card_incarnation
+    )
 
 
 def _real_card_id(case: Case) -> str | None:

@@ -16,12 +16,14 @@ from lifecycle.kafka.partitioner import key_of
 
 
 def cascade_delete(
-    topic: str, issuer_id: str, card_id: str, cause: UUID, reason_code: str
+    topic: str, issuer_id: str, card: tuple[str, int], cause: UUID, reason_code: str
 ) -> OwedRecord:
     """The DELETE of a card whose consumer or real card has left (domain.md 8).
 
-    It says no more than this, because whoever sends it again must send the same content.
+    `card`: its id, and the life of it that is meant. It says no more than this, because whoever
+    sends it again must send the same content.
     """
+    card_id, incarnation = card
     return _card_command(
         topic,
         issuer_id,
@@ -30,6 +32,7 @@ def cascade_delete(
         cascade_id(cause),
         requestor={"type": RequestorType.SYSTEM.value, "id": SYSTEM_ID},
         reasonCode=reason_code,
+        incarnation=incarnation,
     )
 
 

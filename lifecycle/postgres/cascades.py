@@ -14,6 +14,8 @@ import asyncpg
 class CascadeRow(NamedTuple):
     """The cause, and whose cards it deletes: those of a consumer, or the virtual ones of a card.
 
+    `real_card_incarnation`: the life of the real card that has ended.
+
     `partition` is where the cause's command lies: the owner of it sends the DELETEs.
     """
 
@@ -22,6 +24,7 @@ class CascadeRow(NamedTuple):
     operation_id: UUID
     consumer_id: str | None
     real_card_id: str | None
+    real_card_incarnation: int | None
     reason_code: str
 
 
@@ -32,6 +35,7 @@ class OpenCascade(NamedTuple):
     operation_id: UUID
     consumer_id: str | None
     real_card_id: str | None
+    real_card_incarnation: int | None
     reason_code: str
     after_card_id: str
 
@@ -49,11 +53,12 @@ async def insert_cascades(connection: asyncpg.Connection, rows: Sequence[Cascade
         """
         WITH u AS (
             SELECT * FROM unnest($1::integer[], $2::text[], $3::uuid[], $4::text[], $5::text[],
-                $6::text[])
-                AS u(partition, issuer_id, operation_id, consumer_id, real_card_id, reason_code)
+                $6::integer[], $7::text[])
+                AS u(partition, issuer_id, operation_id, consumer_id, real_card_id,
+                real_card_incarnation, reason_code)
         )
-        INSERT INTO cascade
-            (partition, issuer_id, operation_id, consumer_id, real_card_id, reason_code)
+        INSERT INTO cascade (partition, issuer_id, operation_id, consumer_id, real_card_id,
+            real_card_incarnation, reason_code)
         SELECT u.* FROM u, LATERAL (
             SELECT FROM card WHERE card.issuer_id = u.issuer_id
                 AND card.consumer_id = u.consumer_id
@@ -62,6 +67,7 @@ async def insert_cascades(connection: asyncpg.Connection, rows: Sequence[Cascade
         SELECT u.* FROM u, LATERAL (
             SELECT FROM card WHERE card.issuer_id = u.issuer_id
                 AND card.real_card_id = u.real_card_id
+                AND card.real_card_incarnation = u.real_card_incarnation
                 AND card.state NOT IN ('RENEWED', 'REPLACED', 'DELETED') LIMIT 1) AS one
         """,
         [row.partition for row in rows],
@@ -69,6 +75,7 @@ async def insert_cascades(connection: asyncpg.Connection, rows: Sequence[Cascade
         [row.operation_id for row in rows],
         [row.consumer_id for row in rows],
         [row.real_card_id for row in rows],
+        [row.real_card_incarnation for row in rows],
         [row.reason_code for row in rows],
     )
 
@@ -78,39 +85,50 @@ async def load_open(
 ) -> list[OpenCascade]:
     """The oldest cascades of these partitions that are not finished."""
     rows = await pool.fetch(
-        "SELECT issuer_id, operation_id, consumer_id, real_card_id, reason_code, after_card_id"
-        " FROM cascade WHERE partition = ANY($1) ORDER BY recorded_at LIMIT $2",
+        "SELECT issuer_id, operation_id, consumer_id, real_card_id, real_card_incarnation,"
+        " reason_code, after_card_id FROM cascade WHERE partition = ANY($1)"
+        " ORDER BY recorded_at LIMIT $2",
         partitions,
         cascades_max,
     )
     return [OpenCascade(*row) for row in rows]
 
 
-async def load_page(pool: asyncpg.Pool, cascade: OpenCascade, cards_max: int) -> list[str]:
-    """The next card ids, sorted; cards that have left already are not among them."""
-    is_of_consumer = cascade.consumer_id is not None
-    rows = await pool.fetch(
-        _CARDS_OF_CONSUMER if is_of_consumer else _VIRTUAL_CARDS,
-        cascade.issuer_id,
-        cascade.consumer_id if is_of_consumer else cascade.real_card_id,
-        cascade.after_card_id,
-        cards_max,
-    )
-    return [row[0] for row in rows]
+async def load_page(
+    pool: asyncpg.Pool, cascade: OpenCascade, cards_max: int
+) -> list[tuple[str, int]]:
+    """The next cards, by id, each with its life; those that have left already are not among them.
 
-
-_CARDS_OF_CONSUMER = """
-    SELECT card_id FROM card
-    WHERE issuer_id = $1 AND consumer_id = $2 AND card_id > $3
-        AND state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
-    ORDER BY card_id LIMIT $4
-"""
-_VIRTUAL_CARDS = """
-    SELECT card_id FROM card
-    WHERE issuer_id = $1 AND real_card_id = $2 AND card_id > $3
-        AND state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
-    ORDER BY card_id LIMIT $4
-"""
+    A virtual card stands for one life of a card: of what stands for a later one, nothing is told.
+    """
+    if cascade.consumer_id is not None:
+        rows = await pool.fetch(
+            """
+            SELECT card_id, incarnation FROM card
+            WHERE issuer_id = $1 AND consumer_id = $2 AND card_id > $3
+                AND state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
+            ORDER BY card_id LIMIT $4
+            """,
+            cascade.issuer_id,
+            cascade.consumer_id,
+            cascade.after_card_id,
+            cards_max,
+        )
+    else:
+        rows = await pool.fetch(
+            """
+            SELECT card_id, incarnation FROM card
+            WHERE issuer_id = $1 AND real_card_id = $2 AND real_card_incarnation = $3
+                AND card_id > $4 AND state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
+            ORDER BY card_id LIMIT $5
+            """,
+            cascade.issuer_id,
+            cascade.real_card_id,
+            cascade.real_card_incarnation,
+            cascade.after_card_id,
+            cards_max,
+        )
+    return [(row[0], row[1]) for row in rows]
 
 
 async def move_on(pool: asyncpg.Pool, cascade: OpenCascade, after_card_id: str) -> None:

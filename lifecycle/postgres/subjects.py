@@ -18,6 +18,7 @@ from lifecycle.domain.consumers import Consumer, ConsumerState
 from lifecycle.domain.products import ActivationMethod, Form, Product, ProductTerms
 
 Key = tuple[str, str]  # issuerId and the id of the card, consumer or product
+Life = tuple[str, str, int]  # issuerId, cardId and incarnation
 
 _TERMS_CACHED_MAX = 10_000  # distinct products at hand, each some 300 bytes
 
@@ -64,7 +65,7 @@ async def load_cards(
             ongoing_operation, exp, pending_exp, last4, consumer_id, card_product_id, origin, terms,
             name, second_name, predecessor_card_id, successor_card_id, delete_at_ms,
             digital_cards_relinked, has_auxiliary_pan, auxiliary_exp, pending_auxiliary_exp,
-            real_card_id, controls, limits, click_to_pay,
+            real_card_id, real_card_incarnation, controls, limits, click_to_pay,
             version, version_time_ms, last_time_ms, last_hash, command_count, recent_commands
         FROM unnest($1::text[], $2::text[]) AS wanted(issuer_id, card_id)
         JOIN card USING (issuer_id, card_id)
@@ -100,11 +101,12 @@ async def load_cards(
             auxiliary_exp=row[22],
             pending_auxiliary_exp=row[23],
             real_card_id=row[24],
-            controls=row[25],
-            limits=row[26],
-            click_to_pay=row[27],
+            real_card_incarnation=row[25],
+            controls=row[26],
+            limits=row[27],
+            click_to_pay=row[28],
         )
-        loaded[row[0], row[1]] = (card, _chain_from(row, 28))
+        loaded[row[0], row[1]] = (card, _chain_from(row, 29))
     return loaded
 
 
@@ -118,7 +120,7 @@ async def insert_cards(connection: asyncpg.Connection, cards: Sequence[tuple[Car
             *("card_product_id", "origin", "terms", "name", "second_name", "predecessor_card_id"),
             *("successor_card_id", "delete_at_ms", "digital_cards_relinked"),
             *("has_auxiliary_pan", "auxiliary_exp", "pending_auxiliary_exp", "real_card_id"),
-            *("controls", "limits", "click_to_pay"),
+            *("real_card_incarnation", "controls", "limits", "click_to_pay"),
             *_CHAIN_COLUMNS,
         ],
         records=[
@@ -129,8 +131,8 @@ async def insert_cards(connection: asyncpg.Connection, cards: Sequence[tuple[Car
                 *(card.origin, _terms_text(card.terms), card.name, card.second_name),
                 *(card.predecessor_card_id, card.successor_card_id, card.delete_at_ms),
                 *(card.digital_cards_relinked, card.has_auxiliary_pan, card.auxiliary_exp),
-                *(card.pending_auxiliary_exp, card.real_card_id, card.controls, card.limits),
-                card.click_to_pay,
+                *(card.pending_auxiliary_exp, card.real_card_id, card.real_card_incarnation),
+                *(card.controls, card.limits, card.click_to_pay),
                 *_chain_values(chain),
             )
             for card, chain in cards
@@ -224,20 +226,20 @@ async def replace_cards(
 
 async def count_virtual_cards(
     connection: asyncpg.Connection, real_cards: Sequence[Key]
-) -> dict[Key, int]:
-    """How many virtual cards that are not terminal stand for each of these cards."""
+) -> dict[Life, int]:
+    """How many virtual cards that are not terminal stand for each life of these cards."""
     rows = await connection.fetch(
         """
-        SELECT u.issuer_id, u.card_id, count(*)
+        SELECT u.issuer_id, u.card_id, card.real_card_incarnation, count(*)
         FROM unnest($1::text[], $2::text[]) AS u(issuer_id, card_id)
         JOIN card ON card.issuer_id = u.issuer_id AND card.real_card_id = u.card_id
         WHERE card.state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
-        GROUP BY u.issuer_id, u.card_id
+        GROUP BY u.issuer_id, u.card_id, card.real_card_incarnation
         """,
         [issuer_id for issuer_id, _ in real_cards],
         [card_id for _, card_id in real_cards],
     )
-    return {(row[0], row[1]): row[2] for row in rows}
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
 async def lock_consumers(

@@ -44,6 +44,7 @@ def card_context(  # noqa: PLR0913, PLR0917 - all that it is made of
     match command:
         case Create():
             defined = subjects.products[issuer_id, command.card_product_id].entity
+            real_card = _card(subjects, issuer_id, command.real_card_id)
             return Context(
                 *when,
                 consumer_state=_consumer_state(subjects, issuer_id, command.consumer_id),
@@ -51,10 +52,10 @@ def card_context(  # noqa: PLR0913, PLR0917 - all that it is made of
                 generated_last4=numbers.drawn_last4(identity),
                 opened=taken.opening.credentials if taken.opening else None,
                 pan_is_free=_pan_is_free(numbers, issuer_id, command.card_id, taken.opening),
-                real_card=_card(subjects, issuer_id, command.real_card_id),
-                real_card_virtual_cards=subjects.virtual_cards.get(
-                    (issuer_id, command.real_card_id or ""), 0
-                ),
+                real_card=real_card,
+                real_card_virtual_cards=0
+                if real_card is None
+                else subjects.virtual_cards[issuer_id, real_card.card_id, real_card.incarnation],
             )
         case Activate() | Resume() | Replace() | Renew() if card is not None:
             new_card_id = command.new_card_id if isinstance(command, Replace | Renew) else None

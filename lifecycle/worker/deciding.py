@@ -330,14 +330,15 @@ class Deciding:
         cards |= {caused.card.card_id: caused.card for caused in decision.caused}
         self._numbers.apply(decision.numbers, cards, opening, identity)
         if decision.cascade_reason is not None:
-            is_consumer = subject.kind is SubjectKind.CONSUMER
+            ended = decision.subject
             self._decided.cascades.append(
                 CascadeRow(
                     partition=told.command_partition,
                     issuer_id=subject.issuer_id,
                     operation_id=identity,
-                    consumer_id=subject.id if is_consumer else None,
-                    real_card_id=None if is_consumer else subject.id,
+                    consumer_id=ended.consumer_id if isinstance(ended, Consumer) else None,
+                    real_card_id=ended.card_id if isinstance(ended, Card) else None,
+                    real_card_incarnation=ended.incarnation if isinstance(ended, Card) else None,
                     reason_code=decision.cascade_reason,
                 )
             )
@@ -428,7 +429,7 @@ class Deciding:
             # Unknown as before: its event stands outside every chain.
             tracked.chain = chain._replace(last_time_ms=last_time_ms)
             return
-        if isinstance(after, Card) and after.real_card_id is not None:
+        if isinstance(after, Card):
             self._count_virtual_card(tracked.entity, after)
         tracked.entity = after
         tracked.has_changed = True
@@ -445,11 +446,12 @@ class Deciding:
 
     def _count_virtual_card(self, before: Card | None, after: Card) -> None:
         """Keep count of the virtual cards that are not terminal, as the batch goes on."""
-        key = (after.issuer_id, after.real_card_id or "")
-        if key in self._subjects.virtual_cards:
-            was_there = before is not None and before.state not in TERMINAL
-            is_there = after.state not in TERMINAL
-            self._subjects.virtual_cards[key] += is_there - was_there
+        if after.real_card_id is None or after.real_card_incarnation is None:
+            return
+        life = (after.issuer_id, after.real_card_id, after.real_card_incarnation)
+        was_there = before is not None and before.state not in TERMINAL
+        is_there = after.state not in TERMINAL
+        self._subjects.virtual_cards[life] += is_there - was_there
 
     def _bury(self, taken: Taken, code: DeadLetterCode, error: str) -> None:
         record = taken.record

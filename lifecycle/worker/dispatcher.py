@@ -126,25 +126,26 @@ class Dispatcher:
 
     async def _dispatch_page(self, sender: AtLeastOnceSender, cascade: OpenCascade) -> None:
         cards_max = self._cascade_pace.at_once_max
-        card_ids = await cascades.load_page(self._pool, cascade, cards_max)
-        if card_ids:
-            await self._cascade_pace.wait(len(card_ids))
+        cards = await cascades.load_page(self._pool, cascade, cards_max)
+        if cards:
+            await self._cascade_pace.wait(len(cards))
             await sender.send(
                 [
                     cascade_delete(
                         self._commands,
                         cascade.issuer_id,
-                        card_id,
+                        card,
                         cascade.operation_id,
                         cascade.reason_code,
                     )
-                    for card_id in card_ids
+                    for card in cards
                 ]
             )
-            CASCADE_COMMANDS.inc(len(card_ids))
+            CASCADE_COMMANDS.inc(len(cards))
         # Only now: dying before this line tells the page's cards again, dying after it never.
-        if len(card_ids) == cards_max:
-            await cascades.move_on(self._pool, cascade, card_ids[-1])
+        if len(cards) == cards_max:
+            last_card_id, _ = cards[-1]
+            await cascades.move_on(self._pool, cascade, last_card_id)
         else:
             await cascades.finish(self._pool, cascade)
             log.info("cascade_sent", cause=str(cascade.operation_id))

@@ -168,8 +168,7 @@ async def _count_virtual_cards(
         if isinstance(command, Create) and command.real_card_id is not None
     }
     if keys:
-        found.virtual_cards = dict.fromkeys(keys, 0)
-        found.virtual_cards |= await subjects.count_virtual_cards(connection, sorted(keys))
+        found.virtual_cards.update(await subjects.count_virtual_cards(connection, sorted(keys)))
 
 
 async def _read_cards(connection: Connection, found: Subjects, keys: Sequence[Key]) -> None:

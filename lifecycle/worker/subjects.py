@@ -5,6 +5,7 @@ Plain memory: the transaction reads them before (`reading.py`) and stores what c
 another worker wrote in between.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +15,7 @@ from lifecycle.domain.commands import Subject, SubjectKind
 from lifecycle.domain.consumers import Consumer
 from lifecycle.domain.products import Product
 from lifecycle.postgres.pending import OperationKey, PendingRow
-from lifecycle.postgres.subjects import Key
+from lifecycle.postgres.subjects import Key, Life
 
 Entity = TypeVar("Entity", Card, Consumer, Product)
 
@@ -41,8 +42,8 @@ class Subjects:
     cards: dict[Key, Tracked[Card]] = field(default_factory=dict)
     consumers: dict[Key, Tracked[Consumer]] = field(default_factory=dict)
     products: dict[Key, Tracked[Product]] = field(default_factory=dict)
-    virtual_cards: dict[Key, int] = field(default_factory=dict)
-    """By real card: how many virtual cards that are not terminal stand for it."""
+    virtual_cards: Counter[Life] = field(default_factory=Counter)
+    """By life of a real card: how many virtual cards that are not terminal stand for it."""
     pending: dict[OperationKey, PendingRow] = field(default_factory=dict)
     """The PENDING operations that replies and TIME_OUTs of the batch name, until they end."""
     enrolments: dict[Key, int] = field(default_factory=dict)

@@ -10,10 +10,12 @@ from lifecycle.vault.keys import load_keys
 from lifecycle.vault.sealing import CardLife, Sealed, sealing_with
 from tests.support import bank
 from tests.support.bank import Message, card, create
+from tests.support.dispatching import until_dispatched
 from tests.support.evidence import Evidence, Json
 from tests.support.fixtures import NewGround
 from tests.support.ground import connected
 from tests.support.guarantees import verify_all
+from tests.support.reading import until_settled
 from tests.support.worker import running_worker, worker_process
 from tests.unit.vault_keys import encrypted, write_keys
 
@@ -261,3 +263,25 @@ async def test_a_card_present_transaction_activates_a_card_of_such_a_product(
     assert event["operation"]["operation"] == "ACTIVATE"
     assert event["operation"]["requestorType"] == "SYSTEM"
     assert event["card"]["state"] == "ACTIVE"
+
+
+async def test_the_virtual_cards_of_an_earlier_life_leave_and_those_of_the_next_stay(
+    one_lane: Settings,
+) -> None:
+    """domain.md 4, 8: the cascade of a life is paged when the id has begun the next one."""
+    await define_products(one_lane)
+    commands = [
+        register("real", PANS[0]),
+        create("of-the-first", realCardId="real"),
+        card("real", "DELETE", "delete"),
+        register("real", PANS[1], "register-again"),
+        create("of-the-second", realCardId="real"),
+    ]
+    async with running_worker(one_lane):
+        await bank.send(one_lane, commands)
+        await until_settled(one_lane)
+        await until_dispatched(one_lane)
+        evidence = await verify_all(one_lane)
+    assert last_event(evidence, "real")["card"]["incarnation"] == 2
+    assert last_event(evidence, "of-the-first")["card"]["stateReason"] == "CLOSED_CARD"
+    assert last_event(evidence, "of-the-second")["card"]["state"] == "ACTIVE"

@@ -89,8 +89,11 @@ def check_requestor(requestor: Data | None) -> None:
         raise RefusedError("FIELD_INVALID_VALUE")
 
 
-def check_not_stale(command: Data, context: Data) -> None:
+def check_not_stale(command: Data, context: Data, card: Data | None = None) -> None:
     """domain.md 8, for the version of a consumer or product as for that of a card."""
+    # Ours: a DELETE may name the life of the card id that it means.
+    if card and command.get("incarnation") not in (None, card["incarnation"]):
+        raise RefusedError("STALE_COMMAND")
     effective, changed_ms = command.get("effectiveDate"), context["versionTimeMs"]
     if effective is not None and changed_ms is not None and milliseconds(effective) < changed_ms:
         raise RefusedError("STALE_COMMAND")

@@ -188,6 +188,7 @@ def _decide_new_card(card: Data | None, command: Data, context: Data, outcome: D
         "auxiliaryExp": None,
         "pendingAuxiliaryExp": None,
         "realCardId": command.get("realCardId"),
+        "realCardIncarnation": command.get("realCardId") and context["realCard"]["incarnation"],
         "controls": None,
         "limits": None,
         "clickToPay": False,
@@ -227,7 +228,7 @@ def _decide_existing_card(card: Data | None, command: Data, context: Data, outco
     check_fields(command)
     reason = check_reason(command, row)
     # Step 5.
-    check_not_stale(command, context)
+    check_not_stale(command, context, card)
     # Steps 6 to 9.
     cell = tables.STATE_TABLE[row][_seen_by(row, card, context)]
     if cell.startswith("!"):

@@ -115,6 +115,7 @@ def a_card(**changes: object) -> Data:
         "auxiliaryExp": None,
         "pendingAuxiliaryExp": None,
         "realCardId": None,
+        "realCardIncarnation": None,
         "controls": None,
         "limits": None,
         "clickToPay": False,

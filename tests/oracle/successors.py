@@ -17,7 +17,11 @@ def new_card_must_be_possible(card: Data, context: Data) -> None:
         raise RefusedError("CONSUMER_NOT_ACTIVE")
     if card["realCardId"] is not None:
         real = context["realCard"]
-        if real is None or real["state"] in tables.TERMINAL:
+        if (
+            real is None
+            or real["state"] in tables.TERMINAL
+            or real["incarnation"] != card["realCardIncarnation"]
+        ):
             raise RefusedError("CARD_NOT_ACTIVE")
 
 

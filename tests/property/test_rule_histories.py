@@ -239,7 +239,9 @@ class Issuer(RuleBasedStateMachine):
     def virtual_cards_do_not_outlive_their_real_card(self) -> None:
         for card in self.cards.values():
             real = self.cards.get(card["realCardId"] or "")
-            if real and real["state"] in TERMINAL and not self.cascades:
+            if real is None or self.cascades:
+                continue
+            if real["state"] in TERMINAL or real["incarnation"] != card["realCardIncarnation"]:
                 assert card["state"] in TERMINAL
 
     @invariant()
@@ -294,7 +296,7 @@ class Issuer(RuleBasedStateMachine):
         card = self.cards.get(card_id)
         gets_it = command.get("newCardId") or card_id
         of_card = card["realCardId"] if card else None
-        real_card_id = command.get("realCardId") or of_card
+        real_card = self.cards.get(command.get("realCardId") or of_card or "")
         free = number is not None and number["pan"] not in self.retired
         holders = {name for name, pan in self.vault.items() if number and pan == number["pan"]}
         return a_context(
@@ -308,9 +310,12 @@ class Issuer(RuleBasedStateMachine):
             opened=number,
             panIsFree=free and holders <= {gets_it},
             newCard=self.cards.get(command.get("newCardId", "")),
-            realCard=self.cards.get(real_card_id or ""),
+            realCard=real_card,
             realCardVirtualCards=sum(
-                one["realCardId"] == real_card_id and one["state"] not in TERMINAL
+                real_card is not None
+                and one["realCardId"] == real_card["cardId"]
+                and one["realCardIncarnation"] == real_card["incarnation"]
+                and one["state"] not in TERMINAL
                 for one in self.cards.values()
             ),
             enrolmentIsPending=any(
@@ -344,7 +349,9 @@ class Issuer(RuleBasedStateMachine):
         if decision.subject is not None:
             self._store(card_id, decision.subject)
         if decision.cascade_reason is not None:
-            self._cascade(decision.cascade_reason, "realCardId", card_id)
+            assert isinstance(decision.subject, Card)
+            life = {"realCardId": card_id, "realCardIncarnation": decision.subject.incarnation}
+            self._cascade(decision.cascade_reason, life)
 
     def _store(self, card_id: str, subject: object) -> None:
         assert isinstance(subject, Card)
@@ -378,15 +385,18 @@ class Issuer(RuleBasedStateMachine):
         assert isinstance(decision, Decision)
         self.consumer = subject_to(decision.subject)
         if decision.cascade_reason is not None:
-            self._cascade(decision.cascade_reason, "consumerId", "consumer-1")
+            self._cascade(decision.cascade_reason, {"consumerId": "consumer-1"})
 
-    def _cascade(self, reason: str, field: str, value: str) -> None:
+    def _cascade(self, reason: str, whose: Data) -> None:
         """A DELETE for each card that is concerned and not terminal, by now."""
         cause = UUID(int=len(self.version_ms))
         for card_id, card in self.cards.items():
-            if card[field] == value and card["state"] not in TERMINAL:
+            if whose.items() <= card.items() and card["state"] not in TERMINAL:
                 command = a_command(
-                    "DELETE", reasonCode=reason, requestor={"type": "SYSTEM", "id": "SYSTEM"}
+                    "DELETE",
+                    reasonCode=reason,
+                    requestor={"type": "SYSTEM", "id": "SYSTEM"},
+                    incarnation=card["incarnation"],
                 )
                 command["commandId"] = cascade_id(cause)
                 assert cause_of(command["commandId"]) == cause

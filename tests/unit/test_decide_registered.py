@@ -148,7 +148,9 @@ class TestReplace:
         assert refused(card, "REPLACE", with_credentials(), **same) == "FIELD_INVALID_VALUE"
 
     def test_the_new_card_is_registered_with_the_given_number(self) -> None:
-        old = a_registered_card(terms=PHYSICAL, real_card_id="real-1", exp="1227")
+        old = a_registered_card(
+            terms=PHYSICAL, real_card_id="real-1", real_card_incarnation=1, exp="1227"
+        )
         context = with_credentials(opened=COBADGED, real_card=a_card(card_id="real-1"))
         decision = decided(old, "REPLACE", context, **GIVEN)
         new = successor(decision)
@@ -325,7 +327,8 @@ class TestRealCard:
     def test_a_virtual_card_stands_for_an_active_one(self) -> None:
         real = a_card(card_id="real-1", terms=PHYSICAL)
         context = a_context(real_card=real)
-        assert after(None, "CREATE", context, real_card_id="real-1").real_card_id == "real-1"
+        virtual = after(None, "CREATE", context, real_card_id="real-1")
+        assert (virtual.real_card_id, virtual.real_card_incarnation) == ("real-1", 1)
         over = replace(real, exp="0925")
         for other in (None, over, *(replace(real, state=s) for s in State if s != "ACTIVE")):
             there = a_context(real_card=other)
@@ -365,11 +368,21 @@ class TestRealCard:
             assert decision.cascade_reason is None
 
     def test_none_of_them_gets_a_successor_after_that(self) -> None:
-        virtual = a_card(real_card_id="real-1")
-        for real in (None, a_card(State.REPLACED, card_id="real-1")):
+        virtual = a_card(real_card_id="real-1", real_card_incarnation=1)
+        gone = a_card(State.REPLACED, card_id="real-1")
+        for real in (None, gone, a_card(card_id="real-1", incarnation=2)):
             assert refused(virtual, "REPLACE", a_context(real_card=real)) == "CARD_NOT_ACTIVE"
         held = a_context(real_card=a_card(State.SUSPENDED, card_id="real-1"))
         assert successor(decided(virtual, "REPLACE", held)).real_card_id == "real-1"
+
+    def test_a_delete_that_means_an_earlier_life_of_the_id_is_stale(self) -> None:
+        card = a_card(incarnation=2)
+        for state in State:
+            assert refused(replace(card, state=state), "DELETE", incarnation=1) == "STALE_COMMAND"
+        assert after(card, "DELETE", incarnation=2).state == "DELETED"
+        assert after(card, "DELETE").state == "DELETED"
+        for no_life in (0, 1.5, -2):
+            assert refused(card, "DELETE", incarnation=no_life) == "FIELD_INVALID_VALUE"
 
 
 class TestNumbersOfOtherCommands:
