@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import orjson
 import typer
 
 from lifecycle.cli.exits import Problem, reaching_database, run
@@ -29,7 +30,7 @@ def show(
     Example: `lifecycle card show BANK000001 card-001`
     """
     found, version = run(lambda settings: _find(settings, issuer, card_id))
-    view = card_view(found)
+    view = orjson.loads(orjson.dumps(card_view(found)))
     if as_json:
         json_line({"issuerId": issuer, "cardId": card_id, "version": version, "card": view})
         return

@@ -105,7 +105,8 @@ def render(recorded: Recorded) -> Event:
         "previousHash": previous_hash.hex() if previous_hash is not None else None,
     }
     # orjson with sorted keys is RFC 8785 here: the names are ASCII, the only numbers are integers
-    # far below 2^53, the texts hold no lone surrogates. A test compares it with another writer.
+    # far below 2^53, the texts hold no lone surrogates, and what a bank put into controls and
+    # limits is RFC 8785 text as it is. A test compares it with another writer.
     digest = sha256(orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)).digest()
     payload["hash"] = digest.hex()
     return Event(
@@ -192,7 +193,16 @@ def card_view(card: Card) -> dict[str, object]:
             "digitise": may_use,
             "digitalCards": digital_cards(card),
         },
+        "realCardId": card.real_card_id,
+        "controls": _settings(card.controls),
+        "limits": _settings(card.limits),
+        "clickToPay": card.click_to_pay,
     }
+
+
+def _settings(text: str | None) -> orjson.Fragment | None:
+    """Controls or limits: RFC 8785 text already, the one place where an event holds fractions."""
+    return orjson.Fragment(text) if text is not None else None
 
 
 def product_view(product: Product) -> dict[str, object]:

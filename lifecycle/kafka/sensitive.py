@@ -91,21 +91,25 @@ def in_bytes(raw: bytes, *, is_readable_object: bool = True) -> bool:
 
 def _in_members(members: Mapping[str, object], prefix: str) -> Iterator[Finding]:
     for name, member in members.items():
-        path = f"{prefix}{shown(name)}"
         if in_text(name):
             yield Finding("the name of a field", is_identifier=False)
-        yield from _in_value(name, member, path)
+        yield from _in_value(name, member, prefix)
 
 
-def _in_value(name: str, value: object, path: str) -> Iterator[Finding]:
+def _in_value(name: str, value: object, prefix: str) -> Iterator[Finding]:
+    path = f"{prefix}{shown(name)}"
     if isinstance(value, str):
         if _string_holds_card_number(name, value):
             yield Finding(f"field {path}", name in _IDENTIFIERS)
+    elif isinstance(value, int | float):
+        # Inside an object, that is controls or limits, numbers are stored and published as well.
+        if prefix and in_text(repr(value)):
+            yield Finding(f"field {path}", is_identifier=False)
     elif isinstance(value, dict):
         yield from _in_members(value, f"{path}.")
     elif isinstance(value, list):
         for element in value:
-            yield from _in_value(name, element, path)
+            yield from _in_value(name, element, prefix)
 
 
 def _string_holds_card_number(name: str, value: str) -> bool:

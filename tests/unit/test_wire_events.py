@@ -23,6 +23,7 @@ from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.identifiers import event_id, operation_id
 from lifecycle.domain.operations import OperationKind, Status
 from lifecycle.domain.products import Form, Product, ProductTerms
+from lifecycle.domain.settings_objects import canonical
 from lifecycle.kafka.events import Event, Recorded, card_view, headers_of, instant, render
 
 SUBJECT = Subject(SubjectKind.CARD, "BANK000001", "card-1")
@@ -140,6 +141,10 @@ def test_the_payload_is_that_of_the_contract() -> None:
             "successorCardId": None,
             "deleteAt": None,
             "usage": {"authorisations": "NO", "digitise": "NO", "digitalCards": "YES"},
+            "realCardId": None,
+            "controls": None,
+            "limits": None,
+            "clickToPay": False,
         },
         "commandId": "c1",
         "correlationId": "corr-1",
@@ -152,6 +157,20 @@ def test_the_payload_is_that_of_the_contract() -> None:
     assert json.dumps(payload_of(event)) == json.dumps(expected)
     assert event.event_id == event_id(OPERATION, "SUCCESSFUL")
     assert event.type == "cards.suspend.successful.v1"
+
+
+def test_controls_and_limits_are_shown_as_they_were_given_and_hashed_as_rfc_8785_writes_them() -> (
+    None
+):
+    limits = {"b": 1e21, "a": 0.1, "\u20ac": 1.0, "\U0001f600": [1e-7, True, None], "\r": {}}
+    text = canonical(limits)
+    event = render(RECORDED._replace(after=replace(CARD, controls="{}", limits=text)))
+    payload = payload_of(event)
+    card = member(payload, "card")
+    assert (card["limits"], card["controls"]) == (limits, {})
+    del payload["hash"]
+    canonical_event = rfc8785.dumps(cast("dict[str, str]", payload))
+    assert event.hash == sha256(canonical_event).digest()
 
 
 @pytest.mark.parametrize("recorded", ALL.values(), ids=ALL.keys())

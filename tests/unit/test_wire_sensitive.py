@@ -150,3 +150,14 @@ def test_the_error_names_the_field() -> None:
     outcome = parse(record({**SUSPEND, "requestor": {"type": "USER", "id": PAN_16}}))
     assert isinstance(outcome, Broken)
     assert "requestor.id" in outcome.error
+
+
+@pytest.mark.parametrize("name", ["controls", "limits"])
+def test_a_card_number_is_refused_as_a_number_of_controls_and_limits(name: str) -> None:
+    """They are published as they are; no other field shows a number."""
+    body = {**SUSPEND, "command": f"UPDATE_{name.upper()}"}
+    number = int(PAN_16)
+    for holding in ({"a": number}, {"a": [{"b": number}]}, {"a": float(number)}):
+        assert is_refused({**body, name: holding})
+    assert not is_refused({**body, name: {"perDay": number - 1}})
+    assert not is_refused({**DEFINE_PRODUCT, "validityMonths": number}, b"BANK000001/product/gold")
