@@ -114,6 +114,14 @@ class Settings(BaseSettings):
     poll_records_max: int = Field(
         2_000, ge=1, le=10_000, description="records taken in one transaction"
     )
+    opened_per_transaction_max: int = Field(
+        250,
+        ge=1,
+        le=10_000,
+        description="texts of encryptedData opened for one transaction: a burst of them on one"
+        " partition keeps the commands on the others waiting no longer than it takes to open so"
+        " many",
+    )
     poll_timeout_ms: int = Field(20, ge=1, le=1_000, description="how long a poll waits")
     recent_commands_max: int = Field(
         16, ge=1, le=64, description="command ids that a card's row remembers; older: the log"

@@ -4,7 +4,7 @@ Relies on `lifecycle.vault`, which opens many at once on threads, so that a burs
 not stall the event loop. What comes out is held for one batch and shows nothing of itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from lifecycle.domain.commands import Activate
 from lifecycle.domain.credentials import Credentials, judge_credentials, judge_cvv
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, Parsed, content_hash_of
-from lifecycle.kafka.records import DeadLetterCode
+from lifecycle.kafka.records import DeadLetterCode, RawRecord
 from lifecycle.kafka.requests import ParsedReply
 from lifecycle.vault.filling import Filling
 from lifecycle.vault.fingerprints import Fingerprints, fingerprints_with
@@ -46,6 +46,39 @@ def vault_with(ring: KeyRing) -> Vault:
     """The vault of a keys file."""
     fingerprints = fingerprints_with(ring)
     return Vault(Opener(ring, fingerprints), fingerprints, sealing_with(ring), Filling())
+
+
+Read = tuple[RawRecord, Parsed | ParsedReply | Broken]
+"""A record, and what was read in it."""
+
+
+def portion_of(
+    poll: Sequence[RawRecord],
+    parse: Callable[[RawRecord], Parsed | ParsedReply | Broken],
+    texts_max: int,
+) -> tuple[list[Read], dict[tuple[str, int], int]]:
+    """As many of a poll's records as have no more than `texts_max` texts to open.
+
+    A partition whose next text is one too many waits with all that follows it, so that its order
+    is kept; what lies on the other partitions goes ahead, and does not wait for a burst of texts.
+    Also says from which offset each of those that wait (topic and number) is to be read again.
+    """
+    assert texts_max >= 1, "every portion takes the poll on"
+    portion: list[Read] = []
+    waits: dict[tuple[str, int], int] = {}
+    texts = 0
+    for record in poll:
+        partition = (record.topic, record.partition)
+        if partition in waits:
+            continue
+        read = parse(record)
+        holds_text = _encrypted_data(read) is not None
+        if holds_text and texts == texts_max:
+            waits[partition] = record.offset
+            continue
+        texts += holds_text
+        portion.append((record, read))
+    return portion, waits
 
 
 async def open_records(

@@ -39,8 +39,10 @@ from lifecycle.worker.asking import Asking
 from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.lanes import OwnedLanes
 from lifecycle.worker.opening import (
+    Read,
     Vault,
     open_records,
+    portion_of,
     vault_with,
     without_number_elsewhere,
 )
@@ -231,37 +233,49 @@ class _Worker:
         ]
         if not ours:
             return set()
-        batch = await self._take_records(ours)
-        try:
-            await self._commit_or_halve(batch)
-        except LaneMovedError as moved:
-            log.warning("lane_moved", error=str(moved))
-        except Exception as error:
-            away = is_away(error) or isinstance(error, _MENDED_BY_READING_AGAIN)
-            if not away or self._patience.is_over():
-                raise
-            log.warning("batch_interrupted", records=len(batch), error=repr(error))
-        else:
-            self._patience.reset()
+        portion, waits = portion_of(ours, self._parse, self._settings.opened_per_transaction_max)
+        batch = await self._opened(portion)
+        if await self._is_committed(batch):
+            self._intake.resume(
+                {
+                    Partition(self._sources[topic], number): offset
+                    for (topic, number), offset in waits.items()
+                }
+            )
             return set()
-        partitions = {taken.partition for taken in batch}
+        partitions = {self._partition_of(record) for record in ours}
         # Whatever the outcome of COMMIT was, the lanes know it; nothing in memory does.
         self._intake.hold(partitions)
         self._lanes.forget_positions(partitions)
         return partitions
 
-    async def _take_records(self, records: Sequence[RawRecord]) -> list[Taken]:
-        parsed = [self._parse(record) for record in records]
-        openings = await open_records(self._vault, parsed)
+    async def _is_committed(self, batch: Sequence[Taken]) -> bool:
+        """Commit a batch; False when its lanes must be read again."""
+        try:
+            await self._commit_or_halve(batch)
+        except LaneMovedError as moved:
+            log.warning("lane_moved", error=str(moved))
+            return False
+        except Exception as error:
+            away = is_away(error) or isinstance(error, _MENDED_BY_READING_AGAIN)
+            if not away or self._patience.is_over():
+                raise
+            log.warning("batch_interrupted", records=len(batch), error=repr(error))
+            return False
+        self._patience.reset()
+        return True
+
+    async def _opened(self, portion: Sequence[Read]) -> list[Taken]:
+        openings = await open_records(self._vault, [read for _, read in portion])
         return [
             take(
                 record,
-                without_number_elsewhere(one, opening),
+                without_number_elsewhere(read, opening),
                 self._settings.partitions,
                 opening,
                 self._partition_of(record).source,
             )
-            for record, one, opening in zip(records, parsed, openings, strict=True)
+            for (record, read), opening in zip(portion, openings, strict=True)
         ]
 
     def _partition_of(self, record: RawRecord) -> Partition:

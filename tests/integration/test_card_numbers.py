@@ -27,10 +27,10 @@ EXPIRY = "1229"
 TRANSIT = "transit"  # a product that makes no transactions: its card ids may be used again
 
 
-async def _with_keys(new_ground: NewGround, folder: Path, partitions: int) -> Settings:
+async def _with_keys(new_ground: NewGround, folder: Path, **overrides: int) -> Settings:
     path = folder / "keys.json"
     write_keys(path)
-    ground = await new_ground(partitions=partitions)
+    ground = await new_ground(**overrides)
     return ground.model_copy(update={"keys_file": path})
 
 
@@ -285,3 +285,28 @@ async def test_the_virtual_cards_of_an_earlier_life_leave_and_those_of_the_next_
     assert last_event(evidence, "real")["card"]["incarnation"] == 2
     assert last_event(evidence, "of-the-first")["card"]["stateReason"] == "CLOSED_CARD"
     assert last_event(evidence, "of-the-second")["card"]["state"] == "ACTIVE"
+
+
+async def test_a_burst_of_numbers_is_taken_in_portions_and_none_is_lost(
+    new_ground: NewGround, tmp_path: Path
+) -> None:
+    ground = await _with_keys(new_ground, tmp_path, partitions=2, opened_per_transaction_max=3)
+    await define_products(ground)
+    commands = []
+    for number, pan in enumerate(PANS):
+        commands += [register(f"given-{number}", pan), create(f"drawn-{number}")]
+    outcomes, evidence = await outcome(ground, *commands)
+    assert set(outcomes) == {"SUCCESSFUL"}
+    registered = [
+        row.event["command"]
+        for row in evidence.log
+        if row.event["operation"]["operation"] == "REGISTER"
+    ]
+    for batch in evidence.batches:
+        offsets = range(batch["from_offset"], batch["to_offset"])
+        at_once = [
+            place
+            for place in registered
+            if place["partition"] == batch["partition"] and place["offset"] in offsets
+        ]
+        assert len(at_once) <= 3
