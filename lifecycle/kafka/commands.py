@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 from types import MappingProxyType
-from typing import NamedTuple, NoReturn, cast
+from typing import NamedTuple, cast
 
 import orjson
 import rfc8785
@@ -28,6 +28,7 @@ from lifecycle.domain.defaults import default_reason_code, default_requestor, de
 from lifecycle.kafka import cloudevents, sensitive
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.kafka.records import DeadLetterCode, RawRecord, RefusedError, shown
+from lifecycle.kafka.refusing import bounded, refuse_card_numbers, refuse_fields
 from lifecycle.kafka.strict_json import parse_object
 
 __all__ = ["Broken", "Parsed", "RawRecord", "parse"]
@@ -77,16 +78,7 @@ def parse(
 
 
 def _parse(record: RawRecord, max_command_bytes: int) -> Parsed:
-    value = record.value
-    if value is None:
-        raise RefusedError(
-            DeadLetterCode.NULL_VALUE, "The value is null; send one JSON object per record."
-        )
-    if len(value) > max_command_bytes:
-        raise RefusedError(
-            DeadLetterCode.TOO_LARGE,
-            f"The value has {len(value)} bytes; at most {max_command_bytes} are taken.",
-        )
+    value = bounded(record.value, max_command_bytes)
     opened = _opened(record.headers, value) if record.headers else _without_headers(value)
     body = opened.body
     name = _name_of(body)
@@ -94,7 +86,7 @@ def _parse(record: RawRecord, max_command_bytes: int) -> Parsed:
         # The dictionary is checked against the very dataclass that the domain uses.
         command = cast("Command", _VALIDATORS[name].validate_python(body))
     except ValidationError as problems:
-        _refuse_fields(problems)
+        refuse_fields(problems, _CODE_OF_PROBLEM, _ADVICE, _path)
     subject = subject_of(command)
     key = _checked_key(command, subject)
     if record.key != key:
@@ -103,11 +95,7 @@ def _parse(record: RawRecord, max_command_bytes: int) -> Parsed:
             f"The record's key is not {_KEY_FORM[subject.kind]} of the body; send that key.",
         )
     if opened.is_suspicious:
-        for found in chain(sensitive.in_fields(body), sensitive.in_fields(opened.envelope)):
-            raise RefusedError(
-                DeadLetterCode.SENSITIVE_DATA,
-                f"A card number stands in {found.place}; send it only inside encryptedData.",
-            )
+        refuse_card_numbers(chain(sensitive.in_fields(body), sensitive.in_fields(opened.envelope)))
     content = _content(name, command, body, may_hold_nulls=b"null" in value)
     content_hash = _hash(content, with_numbers=name in _WITH_NUMBERS)
     kept = content if ENCRYPTED_DATA in content else None
@@ -185,17 +173,6 @@ def _name_of(body: Mapping[str, object]) -> CommandName:
 
 
 _NAMES: dict[str, CommandName] = {name.value: name for name in COMMAND_CLASS}
-
-
-def _refuse_fields(problems: ValidationError) -> NoReturn:
-    first: dict[DeadLetterCode, str] = {}
-    for problem in problems.errors(include_url=False, include_context=False, include_input=False):
-        code = _CODE_OF_PROBLEM.get(problem["type"], DeadLetterCode.FIELD_TYPE)
-        first.setdefault(code, _path(problem["loc"]))
-    for code, advice in _ADVICE.items():
-        if code in first:
-            raise RefusedError(code, f"Field {first[code]} {advice}.") from None
-    raise AssertionError("pydantic refused a command without saying why") from problems
 
 
 def _path(location: tuple[int | str, ...]) -> str:

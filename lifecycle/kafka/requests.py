@@ -6,7 +6,7 @@ needs no id of its own. Headers do not count. Parsing is pure, bounded and never
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, NoReturn, cast
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -19,6 +19,7 @@ from lifecycle.kafka import sensitive
 from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, RawRecord
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.kafka.records import DeadLetterCode, RefusedError, shown
+from lifecycle.kafka.refusing import bounded, refuse_card_numbers, refuse_fields
 from lifecycle.kafka.strict_json import parse_object
 
 
@@ -67,21 +68,12 @@ def parse_reply(record: RawRecord, *, max_reply_bytes: int) -> ParsedReply | Bro
 
 
 def _parse(record: RawRecord, max_reply_bytes: int) -> ParsedReply:
-    value = record.value
-    if value is None:
-        raise RefusedError(
-            DeadLetterCode.NULL_VALUE, "The value is null; send one JSON object per record."
-        )
-    if len(value) > max_reply_bytes:
-        raise RefusedError(
-            DeadLetterCode.TOO_LARGE,
-            f"The value has {len(value)} bytes; at most {max_reply_bytes} are taken.",
-        )
+    value = bounded(record.value, max_reply_bytes)
     body = parse_object(value)
     try:
         wire = _WIRE.validate_python(body)
     except ValidationError as problems:
-        _refuse_fields(problems)
+        refuse_fields(problems, _CODE_OF_PROBLEM, _ADVICE, _name)
     encrypted_data = (wire.data or {}).get(ENCRYPTED_DATA)
     if encrypted_data is not None and not isinstance(encrypted_data, str):
         raise RefusedError(
@@ -94,17 +86,17 @@ def _parse(record: RawRecord, max_reply_bytes: int) -> ParsedReply:
             "The record's key is not <issuerId>/<cardId> of the body; send that key.",
         )
     if sensitive.is_suspicious(value):
-        for found in sensitive.in_fields(body):
-            raise RefusedError(
-                DeadLetterCode.SENSITIVE_DATA,
-                f"A card number stands in {found.place}; send it only inside encryptedData.",
-            )
+        refuse_card_numbers(sensitive.in_fields(body))
     return ParsedReply(
         subject,
         _operation_id(wire.operation_id),
         Reply(wire.result == Status.SUCCESSFUL, wire.error_code),
         encrypted_data,
     )
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    return shown(str(location[0]))
 
 
 def _operation_id(text: str) -> UUID | None:
@@ -116,7 +108,7 @@ def _operation_id(text: str) -> UUID | None:
 
 
 # Of several things that are wrong with the fields, the first in this order is told.
-_CODES = {
+_CODE_OF_PROBLEM = {
     "missing": DeadLetterCode.FIELD_MISSING,
     "unexpected_keyword_argument": DeadLetterCode.FIELD_UNKNOWN,
     "string_pattern_mismatch": DeadLetterCode.FIELD_INVALID_FORMAT,
@@ -127,14 +119,3 @@ _ADVICE: Mapping[DeadLetterCode, str] = {
     DeadLetterCode.FIELD_TYPE: "has the wrong JSON type",
     DeadLetterCode.FIELD_INVALID_FORMAT: "does not have the format or value asked for",
 }
-
-
-def _refuse_fields(problems: ValidationError) -> NoReturn:
-    first: dict[DeadLetterCode, str] = {}
-    for problem in problems.errors(include_url=False, include_context=False, include_input=False):
-        code = _CODES.get(problem["type"], DeadLetterCode.FIELD_TYPE)
-        first.setdefault(code, shown(str(cast("tuple[object, ...]", problem["loc"])[0])))
-    for code, advice in _ADVICE.items():
-        if code in first:
-            raise RefusedError(code, f"Field {first[code]} {advice}.") from None
-    raise AssertionError("pydantic refused a reply without saying why") from problems
