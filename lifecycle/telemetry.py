@@ -40,3 +40,5 @@ def configure_logging(settings: Settings) -> None:
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("lifecycle").setLevel(logging.INFO)
+    # Whatever the others may say one day: below this it writes bytes of the records it fetches.
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)

@@ -156,6 +156,22 @@ async def load_pans(
     return {LifeKey(row[0], row[1], row[2]): SealedRow(row[3], row[4]) for row in rows}
 
 
+async def reseal_pans(connection: Connection, rows: Mapping[LifeKey, SealedRow]) -> None:
+    """Store numbers that stay as they are, sealed anew with what has come to them."""
+    tag = await connection.execute(
+        """
+        UPDATE pan AS p SET key_id = u.key_id, sealed = u.sealed
+        FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::bytea[])
+            AS u(issuer_id, card_id, incarnation, key_id, sealed)
+        WHERE (p.issuer_id, p.card_id, p.incarnation) = (u.issuer_id, u.card_id, u.incarnation)
+        """,
+        *_life_columns(list(rows)),
+        [row.key_id for row in rows.values()],
+        [row.sealed for row in rows.values()],
+    )
+    _assert_rows(tag, len(rows))
+
+
 async def retire_pans(connection: Connection, lives: Sequence[LifeKey]) -> None:
     """Retire the numbers of cards that were deleted, replaced or renewed (domain.md 4).
 

@@ -6,7 +6,7 @@ before a decision does. What no decision gave to a card is free again when the t
 
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from lifecycle.domain.cards import Card
@@ -27,7 +27,7 @@ from lifecycle.domain.operations import NumberChange, NumberChangeKind
 from lifecycle.kafka.commands import Parsed
 from lifecycle.postgres import pans
 from lifecycle.postgres.connection import Connection
-from lifecycle.postgres.pans import Claims, LifeKey, PanRow, WantedNumber
+from lifecycle.postgres.pans import Claims, LifeKey, PanRow, SealedRow, WantedNumber
 from lifecycle.vault.drawing import Candidate, NumberRange, Wanted, draw_free, pan_digits
 from lifecycle.vault.sealing import CardLife, CardNumbers, Sealed
 from lifecycle.worker.opening import Opening, Vault
@@ -45,9 +45,10 @@ class Numbers:
 
     `claims`: what this transaction may give to a card. `holders`: which life has a number now,
     `retired`: what has left with a card; both as the batch goes on. `drawn`: by operation, the
-    number that was drawn for it, None when its range has none left. `rows` are stored in the end,
-    the numbers of `replaced` are retired before and those of `ended` after that; `orphans` were
-    given and taken back within the batch.
+    number that was drawn for it, None when its range has none left. `known`: what is sealed for
+    the lives that a decision may ask about, or adds to. `rows` are stored in the end, the numbers
+    of `replaced` are retired before and those of `ended` after that; `resealed` keep their number;
+    `orphans` were given and taken back within the batch.
     """
 
     vault: Vault | None
@@ -55,8 +56,9 @@ class Numbers:
     holders: dict[tuple[str, bytes], LifeKey] = field(default_factory=dict)
     retired: set[tuple[str, bytes]] = field(default_factory=set)
     drawn: dict[UUID, str | None] = field(default_factory=dict)
-    cvvs: dict[LifeKey, str | None] = field(default_factory=dict)
+    known: dict[LifeKey, CardNumbers] = field(default_factory=dict)
     rows: dict[LifeKey, PanRow] = field(default_factory=dict)
+    resealed: dict[LifeKey, SealedRow] = field(default_factory=dict)
     orphans: list[tuple[str, bytes]] = field(default_factory=list)
     replaced: list[LifeKey] = field(default_factory=list)
     ended: list[LifeKey] = field(default_factory=list)
@@ -80,10 +82,12 @@ class Numbers:
 
     def cvv_matches(self, card: Card, opening: Opening | None) -> bool | None:
         """Whether the answer of an ACTIVATE is the CVV of the card, in constant time."""
-        stored = self.cvvs.get(_life_of(card))
-        if stored is None or opening is None or not isinstance(opening.cvv, str):
+        known = self.known.get(_life_of(card))
+        if known is None or known.cvv is None:
             return None
-        return hmac.compare_digest(opening.cvv.encode(), stored.encode())
+        if opening is None or not isinstance(opening.cvv, str):
+            return None
+        return hmac.compare_digest(opening.cvv.encode(), known.cvv.encode())
 
     def apply(
         self,
@@ -116,24 +120,40 @@ class Numbers:
         assert self.vault is not None
         keys = self._keys(life.issuer_id, credentials)
         if all(self.holders.get(key) == life for key in keys):
-            return  # the number it has
+            self._add_to(life, credentials)
+            return
         if life in self.rows:
             # Two numbers for one card in one batch: the first was claimed and never is stored.
             self.orphans += [key for key, holder in self.holders.items() if holder == life]
         self._forget(life)
         self.replaced.append(life)
-        sealed = self.vault.sealing.seal(
-            CardLife(*life),
-            CardNumbers(
-                pan=credentials.pan,
-                auxiliary_pan=credentials.auxiliary_pan,
-                psn=credentials.psn,
-                cvv=credentials.cvv,
-            ),
+        self.resealed.pop(life, None)
+        self.known[life] = CardNumbers(
+            pan=credentials.pan,
+            auxiliary_pan=credentials.auxiliary_pan,
+            psn=credentials.psn,
+            cvv=credentials.cvv,
         )
         fingerprints = tuple(fingerprint for _, fingerprint in keys)
-        self.rows[life] = PanRow(life, sealed.kid, sealed.box, fingerprints)
+        self.rows[life] = self._sealed(life, fingerprints)
         self.holders.update(dict.fromkeys(keys, life))
+
+    def _add_to(self, life: LifeKey, credentials: Credentials) -> None:
+        """A renewal that keeps the number of its card brings the new CVV with it (domain.md 3)."""
+        known = self.known[life]
+        self.known[life] = replace(
+            known, psn=credentials.psn or known.psn, cvv=credentials.cvv or known.cvv
+        )
+        if life in self.rows:
+            self.rows[life] = self._sealed(life, self.rows[life].fingerprints)
+        elif self.known[life] != known:
+            row = self._sealed(life, ())
+            self.resealed[life] = SealedRow(row.key_id, row.sealed)
+
+    def _sealed(self, life: LifeKey, fingerprints: tuple[bytes, ...]) -> PanRow:
+        assert self.vault is not None
+        sealed = self.vault.sealing.seal(CardLife(*life), self.known[life])
+        return PanRow(life, sealed.kid, sealed.box, fingerprints)
 
     def _end(self, life: LifeKey) -> None:
         self._forget(life)
@@ -191,7 +211,7 @@ async def claim(
             else:
                 numbers.holders[key] = holder
     await _draw(connection, vault, numbers, batch, found)
-    await _read_cvvs(connection, vault, numbers, batch, found)
+    await _read_known(connection, vault, numbers, batch, found)
     return numbers
 
 
@@ -238,25 +258,27 @@ async def _draw(
         numbers.drawn = dict(zip(wanted, drawn, strict=True))
 
 
-async def _read_cvvs(
+async def _read_known(
     connection: Connection,
     vault: Vault,
     numbers: Numbers,
     batch: Sequence[Taken],
     found: Subjects,
 ) -> None:
-    """Read the CVVs that the ACTIVATEs of the batch have to name."""
+    """Read what is sealed for the cards that are activated by CVV, or renewed with a number."""
     lives = set()
     for taken in batch:
-        if taken.opening is not None and isinstance(taken.opening.cvv, str):
-            assert isinstance(taken.parsed, Parsed)
-            card = found.of(taken.parsed.subject).entity
-            if card is not None:
-                lives.add(_life_of(card))
+        if taken.opening is None or not isinstance(taken.parsed, Parsed):
+            continue
+        card = found.of(taken.parsed.subject).entity
+        is_asked = isinstance(taken.opening.cvv, str)
+        if card is not None and (is_asked or isinstance(taken.parsed.command, Renew)):
+            lives.add(_life_of(card))
     if lives:
         for life, row in (await pans.load_pans(connection, sorted(lives))).items():
-            opened = vault.sealing.unseal(CardLife(*life), Sealed(row.key_id, row.sealed))
-            numbers.cvvs[life] = opened.cvv
+            numbers.known[life] = vault.sealing.unseal(
+                CardLife(*life), Sealed(row.key_id, row.sealed)
+            )
 
 
 async def settle(connection: Connection, numbers: Numbers) -> None:
@@ -267,6 +289,8 @@ async def settle(connection: Connection, numbers: Numbers) -> None:
         await pans.retire_claimed(connection, numbers.orphans, numbers.claims)
     if numbers.claims or numbers.rows:
         await pans.store_pans(connection, list(numbers.rows.values()), numbers.claims)
+    if numbers.resealed:
+        await pans.reseal_pans(connection, numbers.resealed)
     if numbers.ended:
         await pans.retire_pans(connection, numbers.ended)
 

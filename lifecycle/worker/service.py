@@ -7,8 +7,10 @@ database says.
 
 import asyncio
 import gc
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -56,6 +58,7 @@ _LAG_SECONDS = 1.0
 _NOTIFICATIONS_MAX = 1_024
 _PARTITIONS_SECONDS = 3600.0
 _CLOSE_SECONDS_MAX = 10.0
+_CALLS_LOGGED_MAX = 5
 # Rows that are not as they were read under their lock: decided again on what is there now.
 _MENDED_BY_READING_AGAIN = ChainBrokenError | ClaimError
 _COLLECTOR_THRESHOLDS = (100_000, 50, 100)
@@ -319,7 +322,8 @@ class _Worker:
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
-            error=repr(error),
+            error=type(error).__name__,
+            raised_in=_innermost_calls(error),
         )
         broken = Broken(
             DeadLetterCode.INTERNAL,
@@ -389,6 +393,12 @@ class _Worker:
                 # the place of a cancellation, or this task would not end with the worker.
                 with suppress(*CONNECTION_ERRORS):
                     await connection.remove_listener(LANES_CHANNEL, on_notification)
+
+
+def _innermost_calls(error: BaseException) -> list[str]:
+    """Where an error comes from; not its message, which may repeat what a command held (G10)."""
+    calls = traceback.extract_tb(error.__traceback__, limit=-_CALLS_LOGGED_MAX)
+    return [f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in calls]
 
 
 def _offer(heard: asyncio.Queue[int | None], lane: int | None) -> None:

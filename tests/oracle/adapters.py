@@ -26,7 +26,7 @@ from lifecycle.domain.operations import Context, Decision, Ignored, Pending, Rep
 from lifecycle.domain.products import ActivationMethod, Form, Product, ProductTerms
 from tests.oracle.fields import Data
 from tests.oracle.rule_book import expected, expected_reply, expected_time_out
-from tests.oracle.tables import TERMINAL
+from tests.oracle.views import comparable
 
 Subject = Card | Consumer | Product
 
@@ -290,7 +290,7 @@ def _differences(
     else:
         for one, other in zip(wanted["caused"], found["caused"], strict=True):
             wrong += _different_fields(f"caused {one['kind']}", one["card"], other["card"])
-    unchanged = _comparable(wanted["subject"]) == _comparable(subject)
+    unchanged = comparable(wanted["subject"]) == comparable(subject)
     if unchanged and decision.subject is not before:
         wrong.append("nothing changed, and yet the subject is another object")
     if (decision.error is None) != (decision.error_code is None):
@@ -321,15 +321,8 @@ def _outcome_to(decision: Decision) -> Data:
     }
 
 
-def _comparable(subject: Data | None) -> Data | None:
-    """No event shows `suspensions`, and in a terminal state nothing depends on them."""
-    if subject is None or subject.get("state") not in TERMINAL:
-        return subject
-    return {name: value for name, value in subject.items() if name != "suspensions"}
-
-
 def _different_fields(label: str, wanted: Data | None, found: Data | None) -> list[str]:
-    wanted, found = _comparable(wanted), _comparable(found)
+    wanted, found = comparable(wanted), comparable(found)
     if wanted is None or found is None:
         return [] if wanted is found else [f"{label}: expected {wanted!r}, got {found!r}"]
     return [

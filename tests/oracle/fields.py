@@ -12,14 +12,6 @@ from tests.oracle import tables
 Data = dict[str, Any]
 
 
-def copied(subject: Data) -> Data:
-    """A subject of its own. Its lists and its terms hold no others; `deepcopy` takes ten times."""
-    return {
-        name: value.copy() if isinstance(value, list | dict) else value
-        for name, value in subject.items()
-    }
-
-
 class RefusedError(Exception):
     """The command is refused with this error code."""
 

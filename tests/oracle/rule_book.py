@@ -17,7 +17,6 @@ from tests.oracle.fields import (
     check_not_stale,
     check_reason,
     column,
-    copied,
     milliseconds,
     month_now,
     months_after,
@@ -101,7 +100,7 @@ def _before_any_check(subject: Data | None, command: Data) -> Data:
         "reasonCode": None,
         "reason": shown(command, "reason"),
         "correlationId": shown(command, "correlationId"),
-        "subject": subject and copied(subject),
+        "subject": subject and dict(subject),
         "caused": [],
         "registersConsumer": False,
         "numbers": [],
@@ -123,7 +122,7 @@ def _fail(outcome: Data, code: str, subject: Data | None, command: Data) -> None
     outcome["errorCode"] = code
     # domain.md 8: as given, except one that broke its pattern.
     outcome["reasonCode"] = shown(command, "reasonCode")
-    outcome["subject"] = subject and copied(subject)
+    outcome["subject"] = subject and dict(subject)
     outcome["caused"] = []
     outcome["registersConsumer"] = False
     outcome["numbers"] = []
@@ -177,7 +176,7 @@ def _decide_new_card(card: Data | None, command: Data, context: Data, outcome: D
         "consumerId": command["consumerId"],
         "cardProductId": command["cardProductId"],
         "origin": "REGISTERED" if registered else "ISSUED",
-        "terms": copied(context["product"]),
+        "terms": context["product"],
         "name": command.get("name") or "",
         "secondName": command.get("secondName"),
         "predecessorCardId": None,
@@ -219,7 +218,7 @@ def _decide_existing_card(card: Data | None, command: Data, context: Data, outco
             raise LeftOutError
         if row != "LOCK":
             cell = tables.STATE_TABLE[row][_seen_by(row, card, context)]
-            rehearsed = {**outcome, "subject": copied(card), "caused": [], "numbers": []}
+            rehearsed = {**outcome, "subject": dict(card), "caused": [], "numbers": []}
             CELLS[cell](rehearsed["subject"], command, context, rehearsed, None)
     # Step 3.
     if card is None:

@@ -1,7 +1,7 @@
 """One card after another, and the numbers they have (domain.md 3.1, 3.2, 3.5, 4)."""
 
 from tests.oracle import tables
-from tests.oracle.fields import Data, RefusedError, copied
+from tests.oracle.fields import Data, RefusedError
 
 
 def new_card_must_be_possible(card: Data, context: Data) -> None:
@@ -25,7 +25,7 @@ def new_card_must_be_possible(card: Data, context: Data) -> None:
 
 def successor(card: Data, card_id: str, state: str, incarnation: int) -> Data:
     """What a new card takes over: whose it is, of which product, and its settings."""
-    new_card = copied(card)
+    new_card = dict(card)
     new_card.update(cardId=card_id, incarnation=incarnation, state=state)
     new_card.update(stateReason=None, suspensions=[], locks=[], ongoingOperation="NONE")
     new_card.update(exp=None, pendingExp=None, last4=None)
@@ -112,6 +112,6 @@ def relink_predecessor(card: Data, context: Data, outcome: Data) -> None:
         return
     if old["successorCardId"] != card["cardId"]:
         return  # the next life of that id (domain.md 4)
-    relinked = copied(old)
+    relinked = dict(old)
     relinked["digitalCardsRelinked"] = True
     outcome["caused"].append({"kind": "RELINK", "card": relinked})

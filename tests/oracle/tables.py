@@ -354,3 +354,18 @@ VIRTUAL_PAN_DIGITS_MIN = 13
 
 # `MMYY` names no later month; a generated expiry stops here. Ours, the book is silent.
 LAST_EXPIRY = (2099, 12)
+
+# domain.md 2.4, "existing digital cards"; RENEWED and REPLACED go by whether they are re-linked.
+DIGITAL_CARDS = {
+    "ACTIVE": "YES",
+    "SUSPENDED": "YES",
+    "INACTIVE": "NO_CHANGE",
+    "EXPIRED": "NO_CHANGE",
+    "DELETED": "DELETED",
+}
+
+# domain.md 5, the kinds that a command leads to.
+ALL_KINDS = {SHOWN_AS.get(row, row) for row in STATE_TABLE if not row.startswith("RENEW ")} | {
+    *("RENEW", "CREATE", "REGISTER", "PRODUCT_DEFINE"),
+    *CONSUMER_TABLE,
+}

@@ -68,6 +68,7 @@ class Evidence:
     cards: list[asyncpg.Record]
     consumers: list[asyncpg.Record]
     products: list[asyncpg.Record]
+    issuer_time_zones: dict[str, str]
 
     @cached_property
     def by_subject(self) -> dict[str, list[Logged]]:
@@ -180,6 +181,7 @@ async def gather_evidence(settings: Settings) -> Evidence:
             cards=await connection.fetch("SELECT * FROM card"),
             consumers=await connection.fetch("SELECT * FROM consumer"),
             products=await connection.fetch("SELECT * FROM card_product"),
+            issuer_time_zones=settings.issuer_time_zones,
         )
 
 

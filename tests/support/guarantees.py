@@ -15,11 +15,12 @@ import rfc8785
 from lifecycle.settings import Settings
 from tests.support.bank import Place, home
 from tests.support.evidence import Evidence, Json, Logged, gather_evidence
+from tests.support.legal_paths import verify_every_path_is_legal
 from tests.support.reading import Record
 
 
 async def verify_all(settings: Settings) -> Evidence:
-    """Wait until everything is settled, then check G1, G2, G4, G5 and G6, and the stored cards."""
+    """Wait until everything is settled, then check G1 to G6, and the stored cards."""
     evidence = await gather_evidence(settings)
     verify_evidence(evidence)
     return evidence
@@ -32,6 +33,7 @@ def verify_evidence(evidence: Evidence) -> None:
     verify_no_command_takes_effect_twice(evidence)
     verify_pending_operations(evidence)
     verify_commands_of_a_card_keep_their_order(evidence)
+    verify_every_path_is_legal(evidence)
     verify_events_lie_on_their_partition(evidence)
     verify_hash_chains(evidence)
     verify_published_is_what_was_committed(evidence)

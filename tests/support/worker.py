@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import psutil
@@ -106,12 +107,13 @@ async def worker_process(
     stop_at: Moment | DispatchMoment | None = None,
     with_signal: Literal["KILL", "STOP"] = "KILL",
     after: int = 1,
+    more_environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[WorkerProcess]:
     """A worker process, killed at the end if it is still there.
 
     With `stop_at` it sends itself the signal at that moment, the `after`-th time it comes there.
     """
-    environment = {**_without_settings(), **_as_environment(settings)}
+    environment = {**_without_settings(), **_as_environment(settings), **more_environment}
     if stop_at is not None:
         environment |= {
             "TEST_STOP_AT": stop_at,

@@ -5,19 +5,23 @@ a test meets the moment every time and not by luck.
 """
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from asyncpg.connection import Connection
+from prometheus_client import generate_latest
 
+from lifecycle.domain.decide import decide_card
 from lifecycle.kafka.at_least_once import AtLeastOnceSender
 from lifecycle.kafka.producer import LaneProducer
 from lifecycle.postgres import lanes, timers
 from lifecycle.settings import load_settings
 from lifecycle.telemetry import configure_logging
-from lifecycle.worker import service, transaction
+from lifecycle.worker import deciding, service, transaction
 
 
 class _Stop:
@@ -105,6 +109,17 @@ def _prepare(moment: str, stop: _Stop) -> None:
             raise ValueError(f"{moment} is no moment")
 
 
+def _fail_on(card_id: str) -> None:
+    """A mistake in the rules whose error repeats what the command held, as those of Python do."""
+
+    def failing(card: Any, command: Any, context: Any) -> Any:  # noqa: ANN401
+        if command.card_id == card_id:
+            raise KeyError(context.opened.pan, context.opened.cvv, context.opened, command)
+        return decide_card(card, command, context)
+
+    setattr(deciding, "decide_card", failing)  # noqa: B010 - the module does not export it
+
+
 async def _work() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -113,6 +128,13 @@ async def _work() -> None:
 
 if __name__ == "__main__":
     configure_logging(load_settings())
+    if "TEST_LOG_LEVEL" in os.environ:
+        logging.getLogger().setLevel(os.environ["TEST_LOG_LEVEL"])
+        logging.getLogger("lifecycle").setLevel(os.environ["TEST_LOG_LEVEL"])
     if "TEST_STOP_AT" in os.environ:
         _prepare(os.environ["TEST_STOP_AT"], _Stop())
+    if "TEST_FAIL_ON_CARD" in os.environ:
+        _fail_on(os.environ["TEST_FAIL_ON_CARD"])
     asyncio.run(_work())
+    if "TEST_METRICS_FILE" in os.environ:
+        Path(os.environ["TEST_METRICS_FILE"]).write_bytes(generate_latest())
