@@ -133,6 +133,8 @@ class Numbers:
         )
         fingerprints = tuple(fingerprint for _, fingerprint in keys)
         self.rows[life] = PanRow(life, sealed.kid, sealed.box, fingerprints)
+        # An ACTIVATE of the same batch may have to name it.
+        self.cvvs[life] = credentials.cvv
         self.holders.update(dict.fromkeys(keys, life))
 
     def _end(self, life: LifeKey) -> None:
