@@ -43,7 +43,7 @@ class Summary:
 
     totals: Totals
     sent: int
-    """Commands on the topic that clients sent, sample days or whoever."""
+    """Commands on the topic that others than the service sent."""
     own: int
     """Commands on the topic that the service sent itself: timers, cascades."""
     replies: int
@@ -83,19 +83,26 @@ async def send_day(
 
 async def _until_through(settings: Settings, pool: Pool, tails: TailReader, part: Part) -> None:
     deadline = time.monotonic() + PART_SECONDS_MAX
-    while True:
-        # In this order: what is owed by records of later than these positions is not owed yet.
-        progress = await load_progress(pool, clock_offset_seconds=settings.clock_offset_seconds)
-        left = await _left(settings, tails, progress.positions)
-        if progress.is_published and progress.owes_nothing and not left:
-            return
+    while missing := await _missing(settings, pool, tails):
         if time.monotonic() > deadline:
             raise Problem(
-                f"{part.name} was not through after {PART_SECONDS_MAX:.0f} s: {left} records are"
-                f" not taken, everything published: {progress.is_published}, nothing owed to"
-                f" outside parties, cards or timers: {progress.owes_nothing}."
+                f"{part.name} was not through after {PART_SECONDS_MAX:.0f} s: {', '.join(missing)}."
             )
         await asyncio.sleep(_ASK_SECONDS)
+
+
+async def _missing(settings: Settings, pool: Pool, tails: TailReader) -> list[str]:
+    """What must happen before everything on the topics is through; empty when nothing must."""
+    # In this order: what later records will owe is not owed at these positions, but then they are
+    # not at the end.
+    progress = await load_progress(pool, clock_offset_seconds=settings.clock_offset_seconds)
+    left = await _left(settings, tails, progress.positions)
+    missing = [f"{left} records are not taken"] if left else []
+    if not progress.owes_nothing:
+        missing.append("requests are not answered, or timers or cascades not sent")
+    if not progress.is_published:
+        missing.append("not everything is published")
+    return missing
 
 
 async def _left(settings: Settings, tails: TailReader, positions: dict[Partition, int]) -> int:

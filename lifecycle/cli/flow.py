@@ -57,7 +57,7 @@ class Flow:
 
 def _told(tale: Tale, events: Sequence[Event]) -> int:
     """Print a tale; how many events it has."""
-    own = _causes_first([event for event in events if subject_of(event) in tale.keys])
+    own = causes_first([event for event in events if subject_of(event) in tale.keys])
     others = f" (one of {tale.cards} cards)" if tale.cards > 1 else ""
     typer.echo(f"\n  {tale.title[0].upper()}{tale.title[1:]}{others}")
     width = max((len(subject_of(event)) for event in own), default=0)
@@ -66,7 +66,7 @@ def _told(tale: Tale, events: Sequence[Event]) -> int:
     return len(own)
 
 
-def _causes_first(events: Sequence[Event]) -> list[Event]:
+def causes_first(events: Sequence[Event]) -> list[Event]:
     """As they came, but what was caused on another lane not before its cause."""
     came = {event["operation"]["operationId"]: place for place, event in enumerate(events)}
 

@@ -80,6 +80,7 @@ async def monitored(listening: socket.socket, readiness: Readiness) -> AsyncIter
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # a client that speaks no HTTP, or comes too often, is not our affair
         access_log=False,
         server_header=False,
         limit_concurrency=CONNECTIONS_MAX,

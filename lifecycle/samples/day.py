@@ -7,6 +7,7 @@ lie on other partitions than the cards that need them, so a client waits in betw
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Literal
 from uuid import UUID
 
 import orjson
@@ -38,6 +39,9 @@ from lifecycle.samples.wire import (
     structured,
 )
 from lifecycle.vault.drawing import check_digit
+
+_PartOfDay = Literal["morning", "afternoon", "evening"]
+"""The parts in which stories go on; their names in a `Story`."""
 
 ISSUERS = ("BANK000001", "BANK000002")
 CONSUMERS_PER_ISSUER = 24
@@ -95,9 +99,8 @@ _OPENING_TALES = (
 def sample_day(partition_count: int) -> list[Part]:
     """The day, the same on every call. The ids of successors depend on the partition count."""
     day = _Day(partition_count)
-    opening = tuple(day.opening())
-    morning, afternoon, evening = (
-        tuple(part) for part in (day.morning(), day.afternoon(), day.evening())
+    opening, morning, afternoon, evening = (
+        tuple(part) for part in (day.opening(), day.morning(), day.afternoon(), day.evening())
     )
     return [
         Part(name="1-opening", records=opening, tales=_OPENING_TALES),
@@ -182,7 +185,7 @@ class _Day:
         )
         yield self._product(ISSUERS[-1], "debit-virtual", PRODUCTS["debit-virtual"], OK)
 
-    def tales(self, part: str) -> tuple[Tale, ...]:
+    def tales(self, part: _PartOfDay) -> tuple[Tale, ...]:
         """One card of each story that goes on in this part, told once all of it is known."""
         return tuple(
             Tale(
@@ -220,7 +223,7 @@ class _Day:
             if card.issuer_id == issuer and card.story.holder_leaves
         }
 
-    def _lives(self, part: str) -> list[Iterator[SampleRecord]]:
+    def _lives(self, part: _PartOfDay) -> list[Iterator[SampleRecord]]:
         return [
             self._life(card, steps) for card in self._cards if (steps := _steps(card.story, part))
         ]
@@ -353,7 +356,7 @@ class _Day:
         yield plain(other, dead_letter(DeadLetterCode.IDEMPOTENCY_CONFLICT))
 
 
-def _steps(story: Story, part: str) -> tuple[Step, ...]:
+def _steps(story: Story, part: _PartOfDay) -> tuple[Step, ...]:
     steps: tuple[Step, ...] = getattr(story, part)
     return steps
 
