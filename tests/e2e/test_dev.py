@@ -10,42 +10,47 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from lifecycle.local import Servers
 from tests.e2e.conftest import PROGRAM, World, ended
+from tests.support.waiting import until
 
 READY_SECONDS_MAX = 60.0
+DAY_PREFIX = "lifecycle-day-"
 PROGRAM_IN_README = ".venv/bin/lifecycle"
 
 
-async def names_on(servers: Servers) -> tuple[set[str], set[str]]:
-    """Every topic and every database."""
+async def names_of_days(servers: Servers) -> set[str]:
+    """The topics and databases that `dev --once` made for itself."""
     admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka_bootstrap_servers)
     await admin.start()
     try:
-        topics = set(await admin.list_topics())
+        names = set(await admin.list_topics())
     finally:
         await admin.close()
     connection = await asyncpg.connect(servers.database_url)
     try:
-        rows = await connection.fetch("SELECT datname FROM pg_database")
+        names |= {row[0] for row in await connection.fetch("SELECT datname FROM pg_database")}
     finally:
         await connection.close()
-    return topics, {row[0] for row in rows}
+    return {name for name in names if name.startswith(DAY_PREFIX)}
 
 
 async def test_dev_once_ends_with_0_when_the_sums_agree_and_leaves_nothing(
     servers: Servers, empty_world: World
 ) -> None:
     """G1 and G5 over the sample day, and each outcome as the rule book has it."""
-    before = await names_on(servers)
-    out = await empty_world.ok("dev", "--once")
-    assert out.endswith("The sums agree.\n")
-    assert "IDEMPOTENCY_CONFLICT" in out
-    topics, databases = await names_on(servers)
+    before = await names_of_days(servers)
+    async with empty_world.started(PROGRAM, "dev", "--once") as once:
+        seen = await output_until(once, "Sending")
+        assert await names_of_days(servers) > before, "so the names are those of days"
+        seen += (await ended(once)).out
+    assert once.returncode == 0, seen
+    assert seen.endswith("The sums agree.\n")
+    assert "IDEMPOTENCY_CONFLICT" in seen
+
     # Kafka forgets a deleted topic a little later than it says so.
-    async with asyncio.timeout(READY_SECONDS_MAX):
-        while not topics <= before[0] | {"__consumer_offsets", "__transaction_state"}:
-            await asyncio.sleep(0.2)
-            topics, databases = await names_on(servers)
-    assert databases == before[1]
+    async def are_gone() -> bool:
+        return await names_of_days(servers) <= before
+
+    await until(are_gone, "the day's topics and database to be gone")
 
 
 # What differs from day to day, from machine to machine, and with the partition count.
