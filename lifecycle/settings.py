@@ -4,11 +4,19 @@ Each has a name, a default where one is safe, and its unit last in its name. A w
 refused before anything is touched; `explain` turns pydantic's report into sentences for people.
 """
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    IPvAnyAddress,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -164,6 +172,17 @@ class Settings(BaseSettings):
         le=100_000,
         description="one worker sends the DELETEs of cascades (a consumer's cards, a card's virtual"
         " cards) no faster",
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="where a worker serves /healthz, /readyz and /metrics; not set: nowhere (`dev`:"
+        " 9464), 0: any free port, which its log names",
+    )
+    metrics_host: IPvAnyAddress = Field(
+        IPv4Address("127.0.0.1"),
+        description="address of this machine to serve them on; 0.0.0.0 in a container",
     )
     log_format: Literal["console", "json"] = Field("json", description="how log lines are written")
 

@@ -16,11 +16,12 @@ def dev(
         bool, typer.Option("--no-sample", help="Send no sample day, only run everything.")
     ] = False,
 ) -> None:
-    """Start Kafka, PostgreSQL and a worker, send a sample day, and stay up until Ctrl-C.
+    """Start Kafka, PostgreSQL, a worker and simulated outside parties, send a sample day, stay up.
 
     The servers are those of `LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS` and `LIFECYCLE_DATABASE_URL`, else
     of Docker, else they are installed by themselves; their data are kept in `LIFECYCLE_LOCAL_DIR`
     (`.local`). The sample day is sent to a database that is empty, so once.
+    Ctrl-C stops everything.
 
     `--once` exits 0 only if every command has exactly one outcome, every operation its event, and
     every outcome is what the rule book says.

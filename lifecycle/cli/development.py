@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import shlex
+import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import SecretStr
 
 from lifecycle.cli.day import (
@@ -28,9 +28,11 @@ from lifecycle.cli.day import (
     unexpected,
 )
 from lifecycle.cli.exits import Problem, database_address, kafka_addresses
+from lifecycle.cli.flow import Flow
 from lifecycle.cli.migration import migrated
-from lifecycle.cli.rendering import console, event_line, show
+from lifecycle.cli.rendering import console, show
 from lifecycle.cli.worker_process import working
+from lifecycle.http.monitoring import listening_socket, monitored
 from lifecycle.kafka.records import RawRecord
 from lifecycle.kafka.temporary import temporary_topics
 from lifecycle.kafka.topics import create_topics, topics_of
@@ -41,19 +43,23 @@ from lifecycle.postgres.connection import Pool, open_pool
 from lifecycle.postgres.temporary import temporary_database
 from lifecycle.samples import Part, first_operation, last_operation, sample_day
 from lifecycle.samples.outside_parties import answer_requests
-from lifecycle.settings import ENVIRONMENT_PREFIX, Settings, required
+from lifecycle.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, required
 from lifecycle.telemetry import configure_logging
 from lifecycle.vault.keys_file import DEVELOPMENT_FILE, ensure_file
+from lifecycle.worker.readiness import Readiness
 from lifecycle.worker.service import run_worker
 
 WORKER_STOP_SECONDS_MAX = 25.0
-EVENTS_SHOWN_PER_PART_MAX = 25
-"""The rest of a part is only counted, so that a person can read what goes by."""
-_QUIET_SECONDS = 0.3
-"""After this long without another event, what the database calls published has come by."""
 ENVIRONMENT_FILE = "env"
+METRICS_PORT = 9464
+"""Where OpenTelemetry's exporter for Prometheus serves unless it is told otherwise."""
 TRY_COMMAND = (
     '{"commandId":"mine-1","command":"SUSPEND","issuerId":"BANK000001","cardId":"card-001"}'
+)
+TRY_NUMBER = '{"pan":"4000000000000002","exp":"1249"}'
+TRY_REGISTER = (
+    '{"commandId":"mine-2","command":"REGISTER","issuerId":"BANK000001","cardId":"mine",'
+    '"consumerId":"me","cardProductId":"managed-physical","encryptedData":"\'$number\'"}'
 )
 
 Result = TypeVar("Result")
@@ -131,10 +137,14 @@ async def check_once(settings: Settings) -> None:
             await migrated(own)
             await stack.enter_async_context(temporary_topics(own))
             parts = sample_day(own.partitions)
-            async with _worker(own) as worker, await open_pool(own) as pool:
+            async with (
+                _worker(own) as worker,
+                await open_pool(own) as pool,
+                _outside_parties(own),
+            ):
                 sent = await _or_worker_fails(worker, _whole_day(own, pool, parts))
                 summary = await summarised(own, pool)
-    _show_summary(summary, sent)
+    _show_summary(summary)
     problems = disagreements(summary, sent) + unexpected(summary.totals, parts)
     if problems:
         raise Problem("\n".join(["The sums do not agree:", *problems]))
@@ -142,19 +152,20 @@ async def check_once(settings: Settings) -> None:
 
 
 async def _whole_day(settings: Settings, pool: Pool, parts: list[Part]) -> int:
-    async def went() -> None:
+    async def went(_: Part) -> None:
         """Nothing is shown in between."""
 
     return await send_day(settings, pool, parts, began=_announce, went=went)
 
 
 def _announce(part: Part) -> None:
+    _say()
     _say(f"Sending {part.name}: {len(part.records)} commands")
 
 
-def _show_summary(summary: Summary, sent: int | None) -> None:
+def _show_summary(summary: Summary) -> None:
     _say()
-    show(summary_view(summary, sent))
+    show(summary_view(summary))
     _say()
 
 
@@ -179,13 +190,16 @@ async def stay_up(settings: Settings, *, with_sample: bool) -> None:
                 _say(f"Topics: created {', '.join(created)}.")
             environment = _write_environment(own, settings)
             topic = topics_of(own).events
+            readiness = Readiness()
             async with (
+                monitored(_metrics_socket(own), readiness) as url,
                 followed(own, topic, from_beginning=False) as records,
-                _worker(own) as worker,
+                _worker(own, readiness) as worker,
                 await open_pool(own) as pool,
                 _outside_parties(own),
             ):
                 _say("A worker runs; the outside parties are simulated.")
+                _say(f"Its metrics: {url}/metrics, how it is: {url}/readyz.")
                 await _or_worker_fails(
                     worker, _show_all(own, pool, records, environment, with_sample=with_sample)
                 )
@@ -199,20 +213,20 @@ async def _show_all(
     *,
     with_sample: bool,
 ) -> None:
-    flow = _Flow()
+    flow = Flow()
     showing = asyncio.create_task(flow.show(records), name="events")
     try:
         if with_sample:
             await _sample(settings, pool, flow)
         _say(_what_next(environment))
-        flow.shown_max = None
+        flow.go_live()
         await showing
     finally:
         showing.cancel()
         await asyncio.wait({showing})
 
 
-async def _sample(settings: Settings, pool: Pool, flow: "_Flow") -> None:
+async def _sample(settings: Settings, pool: Pool, flow: Flow) -> None:
     if await views.knows_operation(pool, *last_operation()):
         _say("The sample day was sent to this database before.")
         return
@@ -221,58 +235,35 @@ async def _sample(settings: Settings, pool: Pool, flow: "_Flow") -> None:
         _say("The database holds other operations: no sample day is sent to it.")
         return
 
-    def began(part: Part) -> None:
-        _announce(part)
-        flow.begin_part()
-
-    async def went() -> None:
-        await flow.end_part()
-
-    sent = await send_day(settings, pool, sample_day(settings.partitions), began=began, went=went)
-    _show_summary(await summarised(settings, pool), sent)
+    await send_day(settings, pool, sample_day(settings.partitions), began=_announce, went=flow.tell)
+    _show_summary(await summarised(settings, pool))
 
 
-class _Flow:
-    """The events on the screen: of each part of the day the first ones, later all of them."""
-
-    def __init__(self) -> None:
-        self.shown_max: int | None = 0
-        self._events = 0
-
-    async def show(self, records: AsyncIterator[RawRecord]) -> None:
-        out = console()
-        async for record in records:
-            self._events += 1
-            if self.shown_max is None or self._events <= self.shown_max:
-                out.print(event_line(orjson.loads(record.value or b"null")))
-
-    def begin_part(self) -> None:
-        self._events = 0
-        self.shown_max = EVENTS_SHOWN_PER_PART_MAX
-
-    async def end_part(self) -> None:
-        """Wait until what is published has come by; say how much of it was not shown."""
-        events_before = -1
-        while events_before != self._events:
-            events_before = self._events
-            await asyncio.sleep(_QUIET_SECONDS)
-        not_shown = self._events - (self.shown_max or 0)
-        if not_shown > 0:
-            _say(f"… and {not_shown} more events")
+def _metrics_socket(settings: Settings) -> socket.socket:
+    """On the port of the settings, else on dev's own or, if that is taken, on any."""
+    if settings.metrics_port is not None:
+        return listening_socket(settings, settings.metrics_port)
+    try:
+        return listening_socket(settings, METRICS_PORT)
+    except SettingsError:
+        # Nobody asked for this port; another `dev` has it.
+        return listening_socket(settings, 0)
 
 
 # --- what both have in common
 
 
 @asynccontextmanager
-async def _worker(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+async def _worker(
+    settings: Settings, readiness: Readiness | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """A worker in this process; stopped in order, within a limit."""
     # On this screen are the events; of the worker only what needs attention, in its own words.
     configure_logging(settings.model_copy(update={"log_format": "console"}))
     logging.getLogger("lifecycle").setLevel(logging.WARNING)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     stop = asyncio.Event()
-    worker = asyncio.create_task(run_worker(settings, stop), name="worker")
+    worker = asyncio.create_task(run_worker(settings, stop, readiness), name="worker")
     try:
         yield worker
     finally:
@@ -354,6 +345,8 @@ def _what_next(environment: Path | None) -> str:
         f"  {command} operations list BANK000001 card-001",
         f"  {command} dead-letters list",
         f"  echo '{TRY_COMMAND}' | {command} send -",
+        f"  number=$(echo '{TRY_NUMBER}' | {command} encrypt)",
+        f"  echo '{TRY_REGISTER}' | {command} send -",
         "",
         "Everything runs. Events show here as they come; Ctrl-C stops it all.",
     ]

@@ -17,7 +17,7 @@ from rich.text import Text
 
 _STATUS_STYLE = {"SUCCESSFUL": "green", "FAILED": "red", "PENDING": "yellow"}
 _SUBJECT_WIDTH = 34
-_KIND_WIDTH = 19
+_KIND_WIDTH = 22
 
 
 _COLUMNS = 1_000
@@ -58,14 +58,14 @@ def raw_line(value: bytes) -> None:
     typer.echo(value)
 
 
-def event_line(event: Mapping[str, Any]) -> Text:
-    """An event on one line: when, whom, what, and from which state to which."""
+def event_line(event: Mapping[str, Any], *, subject_width: int = _SUBJECT_WIDTH) -> Text:
+    """An event on one line: when, whom, what, from which state to which, and what is new."""
     operation = event["operation"]
     status = operation["status"]
     line = Text(no_wrap=True, overflow="ignore")
     time = operation["endTime"] or operation["startTime"]
     line.append(time[11:23] + "  ", "dim")
-    line.append(f"{printable(subject_of(event)):{_SUBJECT_WIDTH}} ")
+    line.append(f"{printable(subject_of(event)):{subject_width}} ")
     line.append(f"{operation['operation']:{_KIND_WIDTH}} ", "bold")
     line.append(f"{status:10} ", _STATUS_STYLE.get(status, ""))
     line.append(_change(event))
@@ -98,7 +98,18 @@ def _change(event: Mapping[str, Any]) -> Text:
     reason = operation.get("reasonCode")
     if reason:
         text.append(f"  {reason}", "dim")
+    for name, value in _news(event).items():
+        text.append(f"  {name} {printable(str(value))}", "dim")
     return text
+
+
+def _news(event: Mapping[str, Any]) -> dict[str, object]:
+    """What the operation tells of its kind; of a card's first one, what is on the card."""
+    news: dict[str, object] = dict(event["operation"].get("details") or {})
+    card = event.get("card")
+    if card and event["previousState"] is None:
+        news |= {name: card[name] for name in ("last4", "exp") if card.get(name)}
+    return news
 
 
 def _state_after(event: Mapping[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from lifecycle.kafka.sending import (
 )
 from lifecycle.kafka.topics import COMMAND_MESSAGE_BYTES_MAX
 from lifecycle.samples import RecordLineError, read_record_line
-from lifecycle.settings import Settings
+from lifecycle.settings import Settings, required
 
 INPUT_BYTES_MAX = 256 * 1024 * 1024
 _LINES_NAMED_MAX = 10
@@ -32,7 +32,9 @@ def send(
     records: Annotated[
         bool,
         typer.Option(
-            "--records", help="Each line is a record with key, headers and value, as in samples/."
+            "--records",
+            help="Each line is a record with key, headers and value, as in samples/; an"
+            " encryptedData that is an object is encrypted for our own keys.",
         ),
     ] = False,
 ) -> None:
@@ -47,19 +49,36 @@ def send(
     Example: `echo '{"commandId":"c1","command":"SUSPEND","issuerId":"BANK000001",
     "cardId":"card-001"}' | lifecycle send -`
     """
-    sent = run(lambda settings: _send(settings, file, read_record_line if records else _command))
+    sent = run(lambda settings: _send(settings, file, are_records=records))
     typer.echo(f"sent {sent} command{'' if sent == 1 else 's'}")
 
 
-async def _send(settings: Settings, file: str, read: Callable[[bytes], CommandRecord]) -> int:
+async def _send(settings: Settings, file: str, *, are_records: bool) -> int:
     kafka_addresses(settings)  # Before the input is read, which may take a while from a pipe.
-    commands = list(_commands(_input(file), read))
+    commands = list(_commands(_input(file), read_record_line if are_records else _command))
+    if are_records:
+        commands = _encrypted(settings, commands)
     with reaching_kafka(settings):
         try:
             await send_commands(settings, commands)
         except SendingStoppedError as error:
             raise Problem(str(error)) from error
     return len(commands)
+
+
+def _encrypted(settings: Settings, commands: list[CommandRecord]) -> list[CommandRecord]:
+    """The commands, with what samples hold in clear encrypted for the service's own keys."""
+    # The libraries of the vault: no other command should wait for them.
+    from lifecycle.samples.credentials import encrypted, needs_encryption  # noqa: PLC0415 - above
+    from lifecycle.vault.keys import KeysError, load_keys  # noqa: PLC0415 - see above
+
+    if not any(map(needs_encryption, commands)):
+        return commands
+    try:
+        ring = load_keys(Path(required(settings, "keys_file")))
+        return [encrypted(command, ring) for command in commands]
+    except KeysError as error:
+        raise Problem(f"LIFECYCLE_KEYS_FILE: {error}", Exit.WRONG_USE) from error
 
 
 def _input(file: str) -> bytes:

@@ -7,7 +7,8 @@ from lifecycle.settings import load_settings
 def worker() -> None:
     """Take commands, keep cards, publish events; until SIGTERM or Ctrl-C.
 
-    Any number of workers may run at once; they share the partitions. Exit codes: 0 after SIGTERM
+    Any number of workers may run at once; they share the partitions. With `LIFECYCLE_METRICS_PORT`
+    it serves /healthz, /readyz and /metrics. Exit codes: 0 after SIGTERM
     or Ctrl-C, 1 when the database or Kafka was away for longer than `LIFECYCLE_RETRY_MS_MAX` or
     when the two tell different stories, 2 on wrong settings, topics or schema.
 

@@ -6,8 +6,9 @@ Imported by the commands that need it only, because it brings half of the librar
 import asyncio
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 
+import structlog
 import typer
 
 from lifecycle.cli.exits import (
@@ -19,12 +20,16 @@ from lifecycle.cli.exits import (
     kafka_problem,
     told,
 )
+from lifecycle.http.monitoring import listening_socket, monitored
 from lifecycle.kafka.clients import KafkaError
 from lifecycle.postgres.failures import FAILURES
 from lifecycle.settings import Settings
 from lifecycle.telemetry import configure_logging
+from lifecycle.worker.readiness import Readiness
 from lifecycle.worker.service import run_worker
 from lifecycle.worker.take_over import OutOfStepError
+
+log = structlog.get_logger(__name__)
 
 STOP_SECONDS_MAX = 25.0
 """From SIGTERM to the end: below the 30 s after which orchestrators kill."""
@@ -39,7 +44,7 @@ def run_until_stopped(settings: Settings) -> None:
     """
     configure_logging(settings)
     with working(settings), asyncio.Runner(loop_factory=fast_loop()) as runner:
-        runner.run(_until_stopped(settings))
+        runner.run(_monitored(settings))
 
 
 @contextmanager
@@ -65,12 +70,22 @@ def working(settings: Settings) -> Iterator[None]:
         raise database_problem(address, error) from error
 
 
-async def _until_stopped(settings: Settings) -> None:
+async def _monitored(settings: Settings) -> None:
+    readiness = Readiness()
+    async with AsyncExitStack() as stack:
+        if settings.metrics_port is not None:
+            listening = listening_socket(settings, settings.metrics_port)
+            url = await stack.enter_async_context(monitored(listening, readiness))
+            log.info("monitoring", url=url)
+        await _until_stopped(settings, readiness)
+
+
+async def _until_stopped(settings: Settings, readiness: Readiness) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    work = asyncio.create_task(run_worker(settings, stop), name="worker")
+    work = asyncio.create_task(run_worker(settings, stop, readiness), name="worker")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

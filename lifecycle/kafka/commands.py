@@ -213,6 +213,11 @@ _COMMAND_OF_RESERVED_PREFIX = {
 _RESERVED_PREFIXES = tuple(_COMMAND_OF_RESERVED_PREFIX)
 
 
+def is_reserved_id(command_id: str) -> bool:
+    """Whether only the service itself gives such an id (design.md 3)."""
+    return command_id.startswith(_RESERVED_PREFIXES)
+
+
 def _checked_key(command: Command, subject: Subject) -> bytes:
     """The key that the record must have, made of fields that have their format."""
     key = key_of(subject)
@@ -223,7 +228,7 @@ def _checked_key(command: Command, subject: Subject) -> bytes:
     command_id = command.command_id
     if _COMMAND_ID.fullmatch(command_id) is None:
         raise _bad_format("commandId", "1-64 of A-Z a-z 0-9 _ . : -")
-    if command_id.startswith(_RESERVED_PREFIXES):
+    if is_reserved_id(command_id):
         prefix = command_id.partition(":")[0] + ":"
         if command.command != _COMMAND_OF_RESERVED_PREFIX[prefix]:
             raise _bad_format("commandId", f"an id without the reserved prefix {prefix}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from lifecycle.domain.cards import Card
+from lifecycle.domain.sources import Partition, Source
 from lifecycle.postgres.connection import Pool
 from lifecycle.postgres.subjects import load_cards
 
@@ -156,19 +157,28 @@ async def load_totals(pool: Pool) -> Totals:
 class Progress:
     """How far intake and publication are."""
 
-    records: int
+    positions: dict[Partition, int]
+    """The offset that is taken next, of each partition that was ever taken."""
     is_published: bool
     """Every event and dead letter that is committed is on its topic, and noted so."""
+    owes_nothing: bool
+    """No operation waits for an outside party, no cascade or due timer waits to be sent."""
 
 
-async def load_progress(pool: Pool) -> Progress:
-    """How many commands were taken, and whether everything committed is published."""
+async def load_progress(pool: Pool, *, clock_offset_seconds: int) -> Progress:
+    """How far everything is, at one moment."""
     row = await pool.fetchrow(
         """
-        SELECT (
-                SELECT coalesce(sum(records), 0)::bigint FROM intake_batch
-                WHERE source = 'commands'
-            ) AS records,
+        SELECT ARRAY(
+                SELECT (source, partition, next_offset) FROM lane_in
+            ) AS positions,
+            NOT (
+                EXISTS (SELECT FROM pending_operation) OR EXISTS (SELECT FROM cascade)
+                OR EXISTS (
+                    SELECT FROM timer
+                    WHERE due_ms <= extract(epoch FROM now() + $1 * interval '1 second') * 1000
+                )
+            ) AS owes_nothing,
             NOT EXISTS (
                 SELECT FROM lane_out JOIN lane_pub USING (partition)
                 WHERE published_seq < last_seq OR dead_letter_offset < (
@@ -178,6 +188,13 @@ async def load_progress(pool: Pool) -> Progress:
                     SELECT max(command_offset) FROM dead_letter
                     WHERE source = 'replies' AND dead_letter.partition = lane_out.partition)
             ) AS is_published
-        """
+        """,
+        clock_offset_seconds,
     )
-    return Progress(records=row["records"], is_published=row["is_published"])
+    return Progress(
+        positions={
+            Partition(Source(source), number): offset for source, number, offset in row["positions"]
+        },
+        is_published=row["is_published"],
+        owes_nothing=row["owes_nothing"],
+    )

@@ -4,13 +4,15 @@
 the wire format for keys and ids, and knows what should become of every record it makes.
 """
 
-from lifecycle.samples.day import Part, SampleRecord, first_operation, last_operation, sample_day
+from lifecycle.samples.day import Part, Tale, first_operation, last_operation, sample_day
 from lifecycle.samples.record_lines import RecordLineError, read_record_line, record_line
+from lifecycle.samples.wire import SampleRecord
 
 __all__ = [
     "Part",
     "RecordLineError",
     "SampleRecord",
+    "Tale",
     "first_operation",
     "last_operation",
     "read_record_line",

@@ -5,19 +5,43 @@ lie on other partitions than the cards that need them, so a client waits in betw
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Literal
 from uuid import UUID
 
 import orjson
 
 from lifecycle.domain.commands import CommandName, Subject, SubjectKind
 from lifecycle.domain.identifiers import generated_card_ids, operation_id
-from lifecycle.kafka.cloudevents import command_type
+from lifecycle.kafka.commands import ENCRYPTED_DATA
 from lifecycle.kafka.partitioner import key_of, partition_of
 from lifecycle.kafka.records import DeadLetterCode
-from lifecycle.kafka.sending import CommandRecord, key_of_command
-from lifecycle.samples.stories import OK, PRODUCTS, STORIES, USUAL_PRODUCT, Step, Story, failed
+from lifecycle.kafka.sending import key_of_command
+from lifecycle.samples.stories import (
+    OK,
+    PENDING,
+    PRODUCTS,
+    STORIES,
+    SUCCESSOR,
+    USUAL_PRODUCT,
+    Step,
+    Story,
+    failed,
+)
+from lifecycle.samples.wire import (
+    Command,
+    SampleRecord,
+    binary,
+    broken_records,
+    dead_letter,
+    plain,
+    structured,
+)
+from lifecycle.vault.drawing import check_digit
+
+_PartOfDay = Literal["morning", "afternoon", "evening"]
+"""The parts in which stories go on; their names in a `Story`."""
 
 ISSUERS = ("BANK000001", "BANK000002")
 CONSUMERS_PER_ISSUER = 24
@@ -30,18 +54,25 @@ _STRUCTURED_SHARE = 0.04
 _TRACED_SHARE = 0.10
 _CORRELATED_SHARE = 0.25
 _NAMES = ("Ada Nowak", "B. Okafor", "Chloe Martin", "Dmitri Ivanov", "Elena Rossi", "F. Weber")
-# The number that card schemes publish for tests.
-_TEST_CARD_NUMBER = "4111 1111 1111 1111"
-
-Command = dict[str, object]
+# Of no product of the day, so that the platform never draws such a number itself.
+_BIN = "40000099"
+_OWN_DIGITS = 7
+_HOLDERS = range(1, 20)
+# Those who leave have no other cards: what becomes of them becomes of every card that they hold.
+_HOLDERS_WHO_LEAVE = {
+    CommandName.CONSUMER_DELETE: range(21, 23),
+    CommandName.CONSUMER_DEACTIVATE: range(23, 25),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SampleRecord:
-    """A record, and what should become of it: a status with its error code, or what else it is."""
+class Tale:
+    """One story as it goes on in one part of the day: a card that lives it, and how many do."""
 
-    record: CommandRecord
-    expected: str
+    title: str
+    keys: frozenset[str]
+    """Of the records that tell it: those of the card, its successors and a holder who leaves."""
+    cards: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,21 +81,32 @@ class Part:
 
     name: str
     records: tuple[SampleRecord, ...]
+    tales: tuple[Tale, ...] = ()
 
 
-def dead_letter(code: DeadLetterCode) -> str:
-    """The outcome of a record that is broken."""
-    return f"DEAD_LETTER {code}"
+_OPENING_TALES = (
+    Tale(
+        title=f"card products of {ISSUERS[0]}",
+        keys=frozenset(f"{ISSUERS[0]}/product/{product}" for product in PRODUCTS),
+    ),
+    Tale(
+        title=f"the first of {ISSUERS[0]}'s {CONSUMERS_PER_ISSUER} card holders, and no holder",
+        keys=frozenset({f"{ISSUERS[0]}/consumer/consumer-01", f"{ISSUERS[0]}/consumer/nobody"}),
+    ),
+)
 
 
 def sample_day(partition_count: int) -> list[Part]:
     """The day, the same on every call. The ids of successors depend on the partition count."""
     day = _Day(partition_count)
+    opening, morning, afternoon, evening = (
+        tuple(part) for part in (day.opening(), day.morning(), day.afternoon(), day.evening())
+    )
     return [
-        Part(name="1-products-and-consumers", records=tuple(day.opening())),
-        Part(name="2-cards", records=tuple(day.cards())),
-        Part(name="3-consumers-change", records=tuple(day.notices())),
-        Part(name="4-evening", records=tuple(day.evening())),
+        Part(name="1-opening", records=opening, tales=_OPENING_TALES),
+        Part(name="2-morning", records=morning, tales=day.tales("morning")),
+        Part(name="3-afternoon", records=afternoon, tales=day.tales("afternoon")),
+        Part(name="4-evening", records=evening, tales=day.tales("evening")),
     ]
 
 
@@ -90,7 +132,10 @@ class _CardOfStory:
     card_id: str
     consumer_id: str
     story: Story
+    title: str
+    first_number: int
     successor_id: str | None = None
+    keys: set[str] = field(default_factory=set)
 
 
 class _Day:
@@ -99,7 +144,6 @@ class _Day:
         self._random = Random(_SEED)  # noqa: S311 - a sample, not a secret
         self._commands = 0
         self._cards: list[_CardOfStory] = []
-        self._inactive: dict[str, list[str]] = {issuer: [] for issuer in ISSUERS}
 
     def opening(self) -> Iterator[SampleRecord]:
         for issuer in ISSUERS:
@@ -119,69 +163,99 @@ class _Day:
                 failed("FIELD_INVALID_VALUE"),
             )
 
-    def cards(self) -> Iterator[SampleRecord]:
-        lives = [
-            self._life(self._new_card(issuer, story))
-            for issuer in ISSUERS
-            for story in STORIES.values()
-            for _ in range(story.times)
-        ]
+    def morning(self) -> Iterator[SampleRecord]:
+        for issuer in ISSUERS:
+            for title, story in STORIES.items():
+                for _ in range(story.times):
+                    self._add_card(issuer, title, story)
+        lives = self._lives("morning")
         yield from self._with_resends(self._mixed([*lives, self._broken(), self._conflict()]))
 
-    def notices(self) -> Iterator[SampleRecord]:
+    def afternoon(self) -> Iterator[SampleRecord]:
         for issuer in ISSUERS:
-            held = [c.consumer_id for c in self._cards if c.issuer_id == issuer and c.story.evening]
-            self._inactive[issuer] = sorted(set(held))
-            for consumer in self._inactive[issuer]:
-                yield self._consumer(issuer, consumer, "DEACTIVATE", OK)
+            for consumer, name in sorted(self._leaving(issuer).items()):
+                yield self._sent(self._command(name, issuer) | {"consumerId": consumer}, OK)
             yield self._consumer(issuer, "consumer-20", "DEACTIVATE", OK)
             yield self._consumer(issuer, "consumer-20", "REACTIVATE", OK)
+        yield from self._mixed(self._lives("afternoon"))
 
     def evening(self) -> Iterator[SampleRecord]:
-        lives = [
-            self._steps(card, card.story.evening) for card in self._cards if card.story.evening
-        ]
-        lives += [self._too_late(issuer) for issuer in ISSUERS]
-        yield from self._mixed(lives)
+        yield from self._mixed(
+            [*self._lives("evening"), *(self._too_late(issuer) for issuer in ISSUERS)]
+        )
         yield self._product(ISSUERS[-1], "debit-virtual", PRODUCTS["debit-virtual"], OK)
+
+    def tales(self, part: _PartOfDay) -> tuple[Tale, ...]:
+        """One card of each story that goes on in this part, told once all of it is known."""
+        return tuple(
+            Tale(
+                title=title,
+                keys=frozenset(next(card.keys for card in self._cards if card.title == title)),
+                cards=story.times * len(ISSUERS),
+            )
+            for title, story in STORIES.items()
+            if _steps(story, part) or (part == "afternoon" and story.holder_leaves)
+        )
 
     # --- cards
 
-    def _new_card(self, issuer: str, story: Story) -> _CardOfStory:
+    def _add_card(self, issuer: str, title: str, story: Story) -> None:
         number = 1 + sum(card.issuer_id == issuer for card in self._cards)
-        # Those of the evening stories have holders of their own: they are deactivated later.
-        consumers = range(23, 25) if story.evening else range(1, 20)
+        leaves = story.holder_leaves
+        consumer = self._random.choice(_HOLDERS if leaves is None else _HOLDERS_WHO_LEAVE[leaves])
         card = _CardOfStory(
-            issuer, f"card-{number:03}", f"consumer-{self._random.choice(consumers):02}", story
+            issuer_id=issuer,
+            card_id=f"card-{number:03}",
+            consumer_id=f"consumer-{consumer:02}",
+            story=story,
+            title=title,
+            first_number=2 * len(self._cards),
         )
+        if leaves is not None:
+            card.keys.add(f"{issuer}/consumer/{card.consumer_id}")
         self._cards.append(card)
-        return card
 
-    def _life(self, card: _CardOfStory) -> Iterator[SampleRecord]:
-        return self._steps(card, card.story.steps)
+    def _leaving(self, issuer: str) -> dict[str, CommandName]:
+        """The consumers who leave, and what happens to them."""
+        return {
+            card.consumer_id: card.story.holder_leaves
+            for card in self._cards
+            if card.issuer_id == issuer and card.story.holder_leaves
+        }
 
-    def _steps(self, card: _CardOfStory, steps: tuple[Step, ...]) -> Iterator[SampleRecord]:
+    def _lives(self, part: _PartOfDay) -> list[Iterator[SampleRecord]]:
+        return [
+            self._life(card, steps) for card in self._cards if (steps := _steps(card.story, part))
+        ]
+
+    def _life(self, card: _CardOfStory, steps: tuple[Step, ...]) -> Iterator[SampleRecord]:
         for step in steps:
             command = self._card_command(card, step)
-            if step.command is CommandName.REPLACE and step.expected == OK:
+            card.keys.add(key_of_command(command).decode())
+            if step.command is CommandName.REPLACE and step.expected == OK and not step.cards:
                 card.successor_id = self._successor(card, str(command["commandId"]))
-            yield self._sent(command, step.expected)
+                card.keys.add(f"{card.issuer_id}/{card.successor_id}")
+            if step.secret is None:
+                yield self._sent(command, step.expected)
+            else:
+                yield plain(command | {ENCRYPTED_DATA: _secret(card, step)}, step.expected)
 
     def _card_command(self, card: _CardOfStory, step: Step) -> Command:
-        card_id = card.card_id
-        if step.on_successor:
-            assert card.successor_id is not None, "the story replaced its card before"
+        card_id: str | None = card.card_id + step.on
+        if step.on == SUCCESSOR:
             card_id = card.successor_id
+            assert card_id is not None, "the story replaced its card before"
         command = self._command(step.command, card.issuer_id) | {"cardId": card_id}
         if step.by_user:
             command["requestor"] = {"type": "USER", "id": card.consumer_id}
-        if step.command is CommandName.CREATE:
+        if step.command in {CommandName.CREATE, CommandName.REGISTER}:
             command |= {
                 "consumerId": card.consumer_id,
                 "cardProductId": card.story.product or USUAL_PRODUCT[card.story.form],
                 "name": self._random.choice(_NAMES),
             }
-        return command | dict(step.fields)
+        others = {name: card.card_id + suffix for name, suffix in step.cards.items()}
+        return command | dict(step.fields) | others
 
     def _successor(self, card: _CardOfStory, command_id: str) -> str:
         """The id that the platform gives to the new card: an event tells it to a real client."""
@@ -194,13 +268,15 @@ class _Day:
         )
 
     def _too_late(self, issuer: str) -> Iterator[SampleRecord]:
-        consumer = self._inactive[issuer][0]
-        create = self._command(CommandName.CREATE, issuer) | {
-            "cardId": "card-too-late",
-            "consumerId": consumer,
-            "cardProductId": "debit-virtual",
-        }
-        yield self._sent(create, failed("CONSUMER_NOT_ACTIVE"))
+        for consumer, name in sorted(self._leaving(issuer).items()):
+            create = self._command(CommandName.CREATE, issuer) | {
+                "cardId": "card-too-late",
+                "consumerId": consumer,
+                "cardProductId": "debit-virtual",
+            }
+            yield self._sent(create, failed("CONSUMER_NOT_ACTIVE"))
+            if name is CommandName.CONSUMER_DELETE:
+                yield self._consumer(issuer, consumer, "REACTIVATE", failed("CONSUMER_DELETED"))
 
     # --- commands and records
 
@@ -219,7 +295,7 @@ class _Day:
         self, issuer: str, product: str, terms: dict[str, object], expected: str
     ) -> SampleRecord:
         command = self._command(CommandName.PRODUCT_DEFINE, issuer) | {"cardProductId": product}
-        return _plain(command | terms, expected)
+        return plain(command | terms, expected)
 
     def _consumer(self, issuer: str, consumer: str, what: str, expected: str) -> SampleRecord:
         name = CommandName(f"CONSUMER_{what}")
@@ -227,12 +303,12 @@ class _Day:
 
     def _sent(self, command: Command, expected: str) -> SampleRecord:
         """As plain JSON or in one of the modes of CloudEvents, perhaps with a trace."""
-        sample = _plain(command, expected)
+        sample = plain(command, expected)
         drawn = self._random.random()
         if drawn < _BINARY_SHARE:
-            sample = _binary(command, expected)
+            sample = binary(command, expected)
         elif drawn < _BINARY_SHARE + _STRUCTURED_SHARE:
-            sample = _structured(command, expected)
+            sample = structured(command, expected)
         if self._random.random() < _TRACED_SHARE:
             trace = (
                 f"00-{self._random.getrandbits(128):032x}-{self._random.getrandbits(64):016x}-01"
@@ -258,12 +334,16 @@ class _Day:
             yield sample
             if waiting and self._random.random() < 2 * _RESENT_SHARE:
                 yield waiting.pop(0)
-            is_remembered = sample.expected.split()[0] in ("SUCCESSFUL", "FAILED")
+            is_remembered = sample.expected.split()[0] in {OK, PENDING, "FAILED"}
             if is_remembered and self._random.random() < _RESENT_SHARE:
                 waiting.append(replace(sample, expected=DUPLICATE))
         yield from waiting
 
     # --- what goes wrong before it is a command
+
+    def _broken(self) -> Iterator[SampleRecord]:
+        suspend = self._command(CommandName.SUSPEND, ISSUERS[1]) | {"cardId": "card-001"}
+        return broken_records(suspend)
 
     def _conflict(self) -> Iterator[SampleRecord]:
         create = self._command(CommandName.CREATE, ISSUERS[0]) | {
@@ -271,84 +351,26 @@ class _Day:
             "consumerId": "consumer-01",
             "cardProductId": "debit-virtual",
         }
-        yield _plain(create, OK)
+        yield plain(create, OK)
         other = create | {"cardProductId": "debit-physical"}
-        yield _plain(other, dead_letter(DeadLetterCode.IDEMPOTENCY_CONFLICT))
-
-    def _broken(self) -> Iterator[SampleRecord]:
-        issuer = ISSUERS[1]
-        suspend = self._command(CommandName.SUSPEND, issuer) | {"cardId": "card-001"}
-        key = key_of_command(suspend)
-
-        def broken(value: bytes | None, code: DeadLetterCode) -> SampleRecord:
-            return SampleRecord(
-                record=CommandRecord(key=key, value=value), expected=dead_letter(code)
-            )
-
-        def changed(code: DeadLetterCode, **fields: object) -> SampleRecord:
-            return broken(orjson.dumps(suspend | fields), code)
-
-        yield broken(b'{"commandId": "cut off', DeadLetterCode.NOT_JSON)
-        yield broken(b"\xff\xfe{\x00}\x00", DeadLetterCode.NOT_UTF8)
-        yield broken(b'["SUSPEND", "card-001"]', DeadLetterCode.NOT_AN_OBJECT)
-        yield broken(None, DeadLetterCode.NULL_VALUE)
-        yield changed(DeadLetterCode.FIELD_UNKNOWN, colour="blue")
-        yield changed(DeadLetterCode.FIELD_TYPE, reason=42)
-        yield changed(DeadLetterCode.FIELD_INVALID_FORMAT, commandId="not a good id")
-        yield changed(DeadLetterCode.UNKNOWN_COMMAND, command="POLISH")
-        yield changed(DeadLetterCode.KEY_MISMATCH, cardId="card-002")
-        yield changed(DeadLetterCode.SENSITIVE_DATA, reason=f"Card {_TEST_CARD_NUMBER} was lost")
-        missing = {name: value for name, value in suspend.items() if name != "command"}
-        yield broken(orjson.dumps(missing), DeadLetterCode.FIELD_MISSING)
-        yield SampleRecord(
-            record=CommandRecord(
-                key=key, value=orjson.dumps(suspend), headers=(("content-type", b"text/xml"),)
-            ),
-            expected=dead_letter(DeadLetterCode.CONTENT_TYPE),
-        )
-        event = _structured(suspend, dead_letter(DeadLetterCode.CLOUDEVENT_INVALID))
-        value = (event.record.value or b"").replace(b'"specversion":"1.0"', b'"specversion":"0.3"')
-        yield replace(event, record=replace(event.record, value=value))
+        yield plain(other, dead_letter(DeadLetterCode.IDEMPOTENCY_CONFLICT))
 
 
-def _plain(command: Command, expected: str) -> SampleRecord:
-    return SampleRecord(
-        record=CommandRecord(key=key_of_command(command), value=orjson.dumps(command)),
-        expected=expected,
-    )
+def _steps(story: Story, part: _PartOfDay) -> tuple[Step, ...]:
+    steps: tuple[Step, ...] = getattr(story, part)
+    return steps
 
 
-def _attributes(command: Command) -> dict[str, str]:
-    return {
-        "specversion": "1.0",
-        "id": str(command["commandId"]),
-        "type": command_type(CommandName(str(command["command"]))),
-        "source": f"/core-banking/{command['issuerId']}",
-    }
+def _number(own: int) -> str:
+    """A card number of its own for each `own`."""
+    assert 0 <= own < 10**_OWN_DIGITS, "it has so many digits"
+    digits = f"{_BIN}{own:0{_OWN_DIGITS}}"
+    return digits + check_digit(digits)
 
 
-def _binary(command: Command, expected: str) -> SampleRecord:
-    """CloudEvents binary mode: id and command only in the headers."""
-    data = {name: value for name, value in command.items() if name not in {"commandId", "command"}}
-    headers = [(f"ce_{name}", value.encode()) for name, value in _attributes(command).items()]
-    return SampleRecord(
-        record=CommandRecord(
-            key=key_of_command(command),
-            value=orjson.dumps(data),
-            headers=(*headers, ("content-type", b"application/json")),
-        ),
-        expected=expected,
-    )
-
-
-def _structured(command: Command, expected: str) -> SampleRecord:
-    """CloudEvents structured mode: the command is the event's data."""
-    event = {**_attributes(command), "datacontenttype": "application/json", "data": command}
-    return SampleRecord(
-        record=CommandRecord(
-            key=key_of_command(command),
-            value=orjson.dumps(event),
-            headers=(("content-type", b"application/cloudevents+json"),),
-        ),
-        expected=expected,
-    )
+def _secret(card: _CardOfStory, step: Step) -> dict[str, object]:
+    """What is encrypted as the step is sent; its number is one of the card's own."""
+    secret = dict(step.secret or {})
+    if isinstance(number := secret.get("pan"), int):
+        secret["pan"] = _number(card.first_number + number)
+    return secret

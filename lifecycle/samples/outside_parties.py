@@ -4,7 +4,6 @@ Answers every request at once and well. What it answers follows from the request
 request that comes twice gets the same answer twice. Not for production: its numbers are made up.
 """
 
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -25,7 +24,8 @@ log = structlog.get_logger(__name__)
 
 _TEST_BIN = "40000012"
 _OWN_DIGITS = 7
-_VALIDITY_YEARS = 5
+_EXPIRY = "1259"
+"""Later than that of any card that is renewed: requests don't tell theirs."""
 
 
 async def answer_requests(settings: Settings) -> None:
@@ -64,17 +64,13 @@ def answer(record: RawRecord, ring: KeyRing | None) -> bytes | None:
         if ring is None:
             reply |= {"result": Status.FAILED, "errorCode": "NO_KEY_TO_ENCRYPT_FOR"}
         else:
-            reply["data"] = {"encryptedData": _credentials(named["operationId"], record, ring)}
+            reply["data"] = {"encryptedData": _credentials(named["operationId"], ring)}
     return orjson.dumps(reply)
 
 
-def _credentials(operation_id: str, record: RawRecord, ring: KeyRing) -> str:
-    """A number of its own for each operation, valid for some years from the request on."""
+def _credentials(operation_id: str, ring: KeyRing) -> str:
+    """A number of its own for each operation."""
     number = int.from_bytes(sha256(operation_id.encode()).digest()) % 10**_OWN_DIGITS
     digits = f"{_TEST_BIN}{number:0{_OWN_DIGITS}}"
-    asked = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    credentials = {
-        "pan": digits + check_digit(digits),
-        "exp": f"{asked.month:02}{(asked.year + _VALIDITY_YEARS) % 100:02}",
-    }
+    credentials = {"pan": digits + check_digit(digits), "exp": _EXPIRY}
     return encrypt_for(public_jwks(ring), Algorithm.RSA_OAEP_256, orjson.dumps(credentials))

@@ -1,18 +1,23 @@
 """What happens to cards on an ordinary day, and what the rule book (domain.md 2, 8) says to it.
 
-Tables only: a story is the commands of one card in their order, each with its outcome.
+Tables only: a story is the commands of one card in their order, each with its outcome. What lies on
+another lane than the command before it, or waits for an outside party, comes in a later part of the
+day, as with a client that waits for an event.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lifecycle.domain.commands import CommandName as Do
 from lifecycle.domain.products import Form
 
 OK = "SUCCESSFUL"
+PENDING = "PENDING"
 IGNORED = "IGNORED"
 LONG_AGO = "2020-01-31T12:00:00Z"
 FAR_AHEAD = "2099-12-31T12:00:00Z"
+FIRST_NUMBER, SECOND_NUMBER = range(2)
+SUCCESSOR = "successor"
 
 
 def failed(code: str) -> str:
@@ -26,10 +31,14 @@ class Step:
 
     command: Do
     expected: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
     by_user: bool = False
-    on_successor: bool = False
-    """About the card that the story's last REPLACE made."""
+    on: str = ""
+    """SUCCESSOR: about the card that the platform made; else what its id adds to the story's."""
+    cards: Mapping[str, str] = field(default_factory=dict)
+    """Fields that name a card of the story, by what its id adds to the story's."""
+    secret: Mapping[str, object] | None = None
+    """What stands in encryptedData; `pan` is FIRST_NUMBER or SECOND_NUMBER of the story."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +47,26 @@ class Story:
 
     form: Form
     times: int
-    steps: tuple[Step, ...]
+    morning: tuple[Step, ...]
     product: str | None = None
     """None: the issuer's usual product of this form."""
+    afternoon: tuple[Step, ...] = ()
     evening: tuple[Step, ...] = ()
-    """What comes after the card's consumer was deactivated."""
+    holder_leaves: Do | None = None
+    """What happens to the card's consumer, and to no other one's, in the afternoon."""
 
 
 _MAILED = Step(Do.CREATE, OK, {"state": "INACTIVE"})
 _ISSUED = Step(Do.CREATE, OK)
 _ACTIVATED = Step(Do.ACTIVATE, OK, by_user=True)
-_ACTIVATED_SUCCESSOR = Step(Do.ACTIVATE, OK, by_user=True, on_successor=True)
+_TAPPED = Step(Do.CARD_PRESENT, OK)
+_ACTIVATED_SUCCESSOR = Step(Do.ACTIVATE, OK, by_user=True, on=SUCCESSOR)
+_FIRST = {"pan": FIRST_NUMBER, "exp": "1249"}
+_SECOND = {"pan": SECOND_NUMBER, "exp": "1250"}
+_REGISTERED = Step(Do.REGISTER, OK, secret=_FIRST)
+_NEW = {"newCardId": "-new"}
+_STOLEN = {"reasonCode": "CARD_STOLEN", "reason": "Taken at the beach"}
+_HOLDER = {"name": "Ada Nowak"}
 
 STORIES: dict[str, Story] = {
     "arrives by mail": Story(Form.PHYSICAL, 12, (_MAILED, _ACTIVATED)),
@@ -105,10 +123,10 @@ STORIES: dict[str, Story] = {
             Step(Do.RESUME, OK),
         ),
     ),
-    "locked before it arrives": Story(
+    "locked before it arrives, which is ignored": Story(
         Form.PHYSICAL, 2, (_MAILED, Step(Do.LOCK, IGNORED, {"lock": "PIN"}), _ACTIVATED)
     ),
-    "used before it is activated": Story(
+    "reported lost before it is activated": Story(
         Form.PHYSICAL,
         2,
         (
@@ -161,7 +179,9 @@ STORIES: dict[str, Story] = {
             Step(Do.SUSPEND, failed("CARD_DELETED"), {"reasonCode": "CARD_LOST"}, by_user=True),
         ),
     ),
-    "for one trip": Story(Form.VIRTUAL, 2, (Step(Do.CREATE, OK, {"deleteAt": FAR_AHEAD}),)),
+    "for one trip, deleted when it is over": Story(
+        Form.VIRTUAL, 2, (Step(Do.CREATE, OK, {"deleteAt": FAR_AHEAD}),)
+    ),
     "activated by its last digits": Story(
         Form.PHYSICAL,
         1,
@@ -184,10 +204,134 @@ STORIES: dict[str, Story] = {
             Step(Do.LOCK, failed("FIELD_INVALID_VALUE"), {"lock": "NFC"}),
         ),
     ),
+    "activated by its first use in a shop": Story(
+        Form.PHYSICAL,
+        2,
+        (_MAILED, _TAPPED, replace(_TAPPED, expected=IGNORED)),
+        product="contactless-physical",
+    ),
+    "limits and controls": Story(
+        Form.VIRTUAL,
+        2,
+        (
+            _ISSUED,
+            Step(
+                Do.UPDATE_LIMITS, OK, {"limits": {"daily": {"amount": 50_000, "currency": "EUR"}}}
+            ),
+            Step(
+                Do.UPDATE_CONTROLS,
+                OK,
+                {"controls": {"online": False, "countries": ["DE", "FR"]}},
+                by_user=True,
+            ),
+        ),
+    ),
+    "its plastic is ordered": Story(
+        Form.PHYSICAL,
+        2,
+        (_MAILED, Step(Do.PRODUCE, PENDING, {"distributionChannel": "POST"})),
+        afternoon=(_ACTIVATED,),
+    ),
+    "enrolled in Click to Pay": Story(
+        Form.VIRTUAL,
+        2,
+        (_ISSUED, Step(Do.CLICK_TO_PAY_ENROLMENT, PENDING, _HOLDER, by_user=True)),
+        afternoon=(Step(Do.CLICK_TO_PAY_UPDATE, PENDING, _HOLDER, by_user=True),),
+        evening=(Step(Do.CLICK_TO_PAY_OPTOUT, PENDING, by_user=True),),
+    ),
+    "a virtual card of a plastic one": Story(
+        Form.PHYSICAL,
+        1,
+        (_ISSUED,),
+        afternoon=(
+            Step(
+                Do.CREATE,
+                OK,
+                {"cardProductId": "debit-virtual"},
+                on="-virtual",
+                cards={"realCardId": ""},
+            ),
+        ),
+        evening=(Step(Do.DELETE, OK, {"reasonCode": "CLOSED_CARD"}),),
+    ),
+    "its holder leaves the bank": Story(
+        Form.VIRTUAL,
+        3,
+        (_ISSUED,),
+        holder_leaves=Do.CONSUMER_DELETE,
+        evening=(Step(Do.SUSPEND, failed("CARD_DELETED")),),
+    ),
+    "a subscription that renews itself": Story(
+        Form.VIRTUAL, 1, (_ISSUED,), product="subscription-virtual"
+    ),
+    "registered, stolen, replaced": Story(
+        Form.PHYSICAL,
+        2,
+        (
+            _REGISTERED,
+            Step(Do.SUSPEND, OK, {"reasonCode": "CARD_STOLEN"}, by_user=True),
+            Step(Do.REPLACE, failed("FIELD_MISSING"), _STOLEN),
+            Step(Do.REPLACE, OK, _STOLEN, cards=_NEW, secret=_SECOND),
+        ),
+        product="managed-physical",
+        afternoon=(
+            Step(Do.ACTIVATE, OK, by_user=True, on="-new"),
+            Step(Do.REGISTER, failed("PAN_NOT_REUSABLE"), on="-again", secret=_FIRST),
+        ),
+    ),
+    "registered, its number comes later": Story(
+        Form.PHYSICAL,
+        2,
+        (
+            _REGISTERED,
+            Step(Do.RENEW, PENDING, {"newCardState": "ACTIVE"}, cards=_NEW),
+        ),
+        product="managed-physical",
+        afternoon=(Step(Do.SUSPEND, failed("CARD_RENEWED")), Step(Do.SUSPEND, OK, on="-new")),
+    ),
+    "registered, renewed under its id": Story(
+        Form.PHYSICAL,
+        1,
+        (_REGISTERED, Step(Do.RENEW, OK, {"newExp": "1254"}), _ACTIVATED),
+        product="managed-physical",
+    ),
+    "registered, activated by its security code": Story(
+        Form.PHYSICAL,
+        1,
+        (
+            Step(
+                Do.REGISTER,
+                OK,
+                {"state": "INACTIVE"},
+                secret={"pan": FIRST_NUMBER, "exp": "1249", "cvv": "123"},
+            ),
+            Step(Do.ACTIVATE, failed("ACTIVATION_FAILED"), by_user=True, secret={"cvv": "000"}),
+            Step(Do.ACTIVATE, OK, by_user=True, secret={"cvv": "123"}),
+        ),
+        product="platinum-physical",
+    ),
+    "registered when its last month was over": Story(
+        Form.PHYSICAL,
+        1,
+        (Step(Do.REGISTER, OK, secret={"pan": FIRST_NUMBER, "exp": "0120"}),),
+        product="managed-physical",
+        afternoon=(Step(Do.SUSPEND, failed("CARD_EXPIRED")),),
+    ),
+    "a client that can't encrypt": Story(
+        Form.PHYSICAL,
+        1,
+        (
+            Step(Do.REGISTER, failed("DECRYPTION_FAILED"), {"encryptedData": "not.encrypted"}),
+            Step(Do.REGISTER, failed("FIELD_INVALID_FORMAT"), secret={"pan": FIRST_NUMBER}),
+            _REGISTERED,
+        ),
+        product="managed-physical",
+    ),
     "its holder is deactivated": Story(
         Form.VIRTUAL,
         2,
         (_ISSUED, Step(Do.SUSPEND, OK)),
+        holder_leaves=Do.CONSUMER_DEACTIVATE,
         evening=(
             Step(Do.RESUME, failed("CONSUMER_NOT_ACTIVE")),
             Step(Do.DELETE, OK, {"reasonCode": "CLOSED_CARD"}),
@@ -199,5 +343,16 @@ PRODUCTS: dict[str, dict[str, object]] = {
     "debit-physical": {"form": "PHYSICAL", "scheme": "VISA", "validityMonths": 48},
     "debit-virtual": {"form": "VIRTUAL", "scheme": "VISA", "validityMonths": 12},
     "gold-physical": {"form": "PHYSICAL", "scheme": "MASTERCARD", "activationMethod": "LAST4"},
+    "platinum-physical": {"form": "PHYSICAL", "scheme": "MASTERCARD", "activationMethod": "CVV"},
+    "contactless-physical": {"form": "PHYSICAL", "scheme": "VISA", "implicitActivation": True},
+    "managed-physical": {"form": "PHYSICAL", "scheme": "VISA"},
+    # A card is inside its renewal window from its first day on, a renewed one is not.
+    "subscription-virtual": {
+        "form": "VIRTUAL",
+        "scheme": "VISA",
+        "validityMonths": 6,
+        "autoRenew": True,
+        "autoRenewDays": 300,
+    },
 }
 USUAL_PRODUCT = {Form.PHYSICAL: "debit-physical", Form.VIRTUAL: "debit-virtual"}

@@ -17,6 +17,7 @@ from lifecycle.postgres import lanes
 from lifecycle.postgres.connection import Pool
 from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 from lifecycle.settings import Settings
+from lifecycle.worker.metrics import LANES
 from lifecycle.worker.publisher import LanePublisher
 from lifecycle.worker.take_over import OutOfStepError, Published
 from lifecycle.worker.transaction import Committed, record_hash
@@ -91,6 +92,7 @@ class OwnedLanes:
             else:
                 publisher.take_over_again()
         await asyncio.gather(*(self._publishers[lane].taken_over() for lane in wanted_lanes))
+        LANES.set(len(self._publishers))
         for partition in wanted:
             self.positions[partition] = positions[partition].next_offset
         log.info(
@@ -145,6 +147,7 @@ class OwnedLanes:
             publisher = self._publishers.pop(partition.number, None)
             if publisher is not None:
                 publishers.append(publisher)
+        LANES.set(len(self._publishers))
         await asyncio.gather(*(publisher.stop() for publisher in publishers))
 
     async def release_all(self) -> None:

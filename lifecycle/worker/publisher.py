@@ -19,6 +19,7 @@ from lifecycle.postgres import lanes, operations
 from lifecycle.postgres.connection import Pool
 from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 from lifecycle.settings import Settings
+from lifecycle.worker.metrics import DEAD_LETTERS_PUBLISHED, PUBLISHED, UNPUBLISHED
 from lifecycle.worker.retrying import Patience, is_away
 from lifecycle.worker.take_over import NOTHING_PUBLISHED, Published, published_so_far
 
@@ -106,6 +107,9 @@ class LanePublisher:
     def must_reach(self, end: Published) -> None:
         """Look at the log if it holds more than memory does: another worker appended it."""
         held = self._held_to
+        if not self._must_take_over:
+            # What was published since the database was asked would make it negative.
+            UNPUBLISHED.labels(self._lane).set(max(0, end.seq - self._published.seq))
         if (
             end.seq > held.seq
             or end.dead_letter_offset > held.dead_letter_offset
@@ -137,6 +141,8 @@ class LanePublisher:
             # Nothing is lost: the next owner fences this one and reads the topic's end.
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=seconds_max)
+        # Its next owner tells.
+        UNPUBLISHED.remove(self._lane)
 
     async def _run(self) -> None:
         patience = Patience(self._settings.retry_ms_max)
@@ -190,6 +196,8 @@ class LanePublisher:
             assert not rows or rows[0].seq == self._published.seq + 1, "a lane has no gap"
             await producer.send(self._outgoing(rows, letters))
             self._published = self._published.with_more(rows, letters)
+            PUBLISHED.inc(len(rows))
+            DEAD_LETTERS_PUBLISHED.inc(len(letters))
             await self._note()
             patience.reset()
             self._update_room()

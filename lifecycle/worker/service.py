@@ -40,6 +40,7 @@ from lifecycle.vault.sealing import SealError
 from lifecycle.worker.asking import Asking
 from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.lanes import OwnedLanes
+from lifecycle.worker.metrics import BATCH_SECONDS, count_outcomes
 from lifecycle.worker.opening import (
     Read,
     Vault,
@@ -48,9 +49,10 @@ from lifecycle.worker.opening import (
     vault_with,
     without_number_elsewhere,
 )
+from lifecycle.worker.readiness import Readiness
 from lifecycle.worker.retrying import Patience, is_away, patiently
 from lifecycle.worker.taken import Taken, take
-from lifecycle.worker.transaction import LaneMovedError, commit_batch
+from lifecycle.worker.transaction import Committed, LaneMovedError, commit_batch
 
 log = structlog.get_logger(__name__)
 
@@ -61,11 +63,14 @@ _CLOSE_SECONDS_MAX = 10.0
 _CALLS_LOGGED_MAX = 5
 # Rows that are not as they were read under their lock: decided again on what is there now.
 _MENDED_BY_READING_AGAIN = ChainBrokenError | ClaimError
+_LANES = "lanes"
 _COLLECTOR_THRESHOLDS = (100_000, 50, 100)
 
 
-async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until `stop` is set.
+async def run_worker(
+    settings: Settings, stop: asyncio.Event, readiness: Readiness | None = None
+) -> None:
+    """Work until `stop` is set; what the worker waits for meanwhile is noted in `readiness`.
 
     Raises:
         TopicsError, SchemaError, SettingsError: something is set up wrongly; nothing was touched.
@@ -86,7 +91,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         await patiently(patience, lambda: ensure_partitions(pool))
         await patiently(patience, lambda: ensure_lanes(pool, settings.partitions))
         async with TailReader(settings) as tails:
-            await _Worker(settings, pool, tails, vault).run(stop)
+            await _Worker(settings, pool, tails, vault, readiness or Readiness()).run(stop)
     finally:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS_MAX):
@@ -109,11 +114,17 @@ def _open_vault(settings: Settings) -> Vault | None:
 
 class _Worker:
     def __init__(
-        self, settings: Settings, pool: Pool, tails: TailReader, vault: Vault | None
+        self,
+        settings: Settings,
+        pool: Pool,
+        tails: TailReader,
+        vault: Vault | None,
+        readiness: Readiness,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._vault = vault
+        self._readiness = readiness
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lanes = OwnedLanes(settings, pool, tails, self._fail)
         self._asking = Asking(settings, pool, lambda: self._lanes.owned, on_failure=self._fail)
@@ -132,7 +143,7 @@ class _Worker:
     async def run(self, stop: asyncio.Event) -> None:
         await patiently(self._patience, self._intake.start)
         background = [
-            asyncio.create_task(self._every(seconds, work), name=name)
+            asyncio.create_task(self._every(seconds, name, work), name=name)
             for name, seconds, work in (
                 ("sweep", self._settings.sweep_interval_ms / 1000, self._lanes.look),
                 ("lag", _LAG_SECONDS, self._follow_for_lag_tools),
@@ -155,6 +166,7 @@ class _Worker:
             ends: set[asyncio.Future[Any]] = {stopping, self._failure}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._readiness.waits("stop", "the worker stops")
             for task in (stopping, *background):
                 task.cancel()
             await asyncio.wait({stopping, *background}, timeout=_CLOSE_SECONDS_MAX)
@@ -174,6 +186,8 @@ class _Worker:
         try:
             await patiently(self._patience, lambda: self._take(partitions))
             self._patience.reset()
+            self._readiness.joined()
+            self._readiness.has(_LANES)
         except Exception as error:  # noqa: BLE001 - aiokafka would only log it and go on
             self._fail(error)
 
@@ -185,6 +199,7 @@ class _Worker:
             )
 
     async def _on_revoked(self, partitions: set[Partition]) -> None:
+        self._readiness.waits(_LANES, "the group gives out the lanes anew")
         try:
             async with self._between_batches:
                 await self._lanes.release(partitions)
@@ -208,6 +223,7 @@ class _Worker:
         The wait is outside the lock: a revocation need not wait for a database that is away.
         """
         while ours := partitions & self._lanes.assigned:
+            self._readiness.waits(_LANES, "lanes are taken again after a failure")
             await self._patience.wait()
             try:
                 async with self._between_batches:
@@ -221,6 +237,7 @@ class _Worker:
                     raise
                 log.warning("lanes_not_taken", partitions=sorted(ours), error=repr(error))
             else:
+                self._readiness.has(_LANES)
                 return
 
     async def _commit_poll(self, records: Sequence[RawRecord]) -> set[Partition]:
@@ -293,9 +310,7 @@ class _Worker:
     async def _commit_or_halve(self, batch: Sequence[Taken]) -> None:
         """Commit a batch; if one command breaks it, find that one and bury it alone."""
         try:
-            committed = await commit_batch(
-                self._pool, self._settings, self._vault, batch, self._lanes.positions
-            )
+            committed = await self._commit(batch)
         except Exception as error:
             if (
                 is_away(error)
@@ -310,9 +325,17 @@ class _Worker:
             await self._commit_or_halve(batch[:middle])
             await self._commit_or_halve(batch[middle:])
         else:
-            self._lanes.committed(committed)
             if committed.decided.dispatches:
                 self._asking.ask_now()
+
+    async def _commit(self, batch: Sequence[Taken]) -> Committed:
+        with BATCH_SECONDS.time():
+            committed = await commit_batch(
+                self._pool, self._settings, self._vault, batch, self._lanes.positions
+            )
+        count_outcomes(committed.decided.outcomes)
+        self._lanes.committed(committed)
+        return committed
 
     async def _bury(self, taken: Taken, error: Exception) -> None:
         """Commit the one record that can't be committed as a dead letter INTERNAL."""
@@ -330,13 +353,11 @@ class _Worker:
             "The service failed on this record; its log names this partition and offset.",
         )
         buried = take(record, broken, self._settings.partitions, source=taken.source)
-        self._lanes.committed(
-            await commit_batch(
-                self._pool, self._settings, self._vault, [buried], self._lanes.positions
-            )
-        )
+        await self._commit([buried])
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    async def _every(
+        self, seconds: float, name: str, work: Callable[[], Awaitable[object]]
+    ) -> None:
         # An idle worker must notice as well that its database or its broker is away for good.
         patience = Patience(self._settings.retry_ms_max)
         while True:
@@ -344,10 +365,12 @@ class _Worker:
             try:
                 await work()
                 patience.reset()
+                self._readiness.has(name)
             except Exception as error:
                 if not is_away(error) or patience.is_over():
                     self._fail(error)
                     raise
+                self._readiness.waits(name, f"database or broker away ({type(error).__name__})")
                 log.warning("background_work_interrupted", error=repr(error))
 
     async def _follow_for_lag_tools(self) -> None:

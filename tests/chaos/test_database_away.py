@@ -5,6 +5,7 @@ import pytest
 from pydantic import SecretStr
 
 from lifecycle.settings import Settings, required
+from lifecycle.worker.readiness import Readiness
 from lifecycle.worker.transaction import commit_batch
 from tests.support import bank
 from tests.support.fixtures import NewGround
@@ -41,13 +42,25 @@ async def test_sessions_that_are_ended_under_load_lose_and_repeat_nothing(
 async def test_a_database_that_was_away_is_found_again(
     ground: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """G9: connections break and are refused; once they are accepted everything goes on."""
+    """G9: connections break and are refused; once they are accepted everything goes on.
+
+    Meanwhile the worker is not ready, and says so.
+    """
+    readiness = Readiness()
+
+    async def is_ready() -> bool:
+        return not readiness.reasons
+
+    async def is_not_ready() -> bool:
+        return bool(readiness.reasons)
+
     async with proxy_to(required(ground, "database_url")) as (proxy, url):
         through_proxy = ground.model_copy(update={"database_url": SecretStr(url)})
         errors = _errors_of_commits(monkeypatch)
-        async with running_worker(through_proxy):
+        async with running_worker(through_proxy, readiness):
             await bank.send(ground, bank.PRODUCTS)
             await until_settled(ground)
+            assert await is_ready()
             await proxy.cut()
             await bank.send(ground, bank.day(10, cards=20, commands_of_a_card=8))
 
@@ -55,10 +68,12 @@ async def test_a_database_that_was_away_is_found_again(
                 return bool(errors)
 
             await until(was_missed, "the worker to miss its database")
+            await until(is_not_ready, "the worker to say that it waits")
             taken = await taken_count(ground)
             assert taken == len(bank.PRODUCTS)
             await proxy.mend()
             await verify_all(ground)
+            await until(is_ready, "the worker to be ready again")
 
 
 async def test_a_database_that_stays_away_ends_the_worker(new_ground: NewGround) -> None:

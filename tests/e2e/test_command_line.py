@@ -5,13 +5,16 @@ import json
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import asyncpg
-import pytest
 
 from tests.e2e.conftest import PROGRAM, World, ended
+from tests.support.waiting import until
 
 ISSUER = "BANK000001"
+READY_SECONDS_MAX = 30.0
 
 
 def lines(*commands: Mapping[str, object]) -> bytes:
@@ -279,12 +282,44 @@ async def test_what_is_not_set_up_is_said_with_the_command_that_sets_it_up(
         assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("seconds", [0.5, 3.0])
-async def test_a_worker_ends_with_0_on_sigint_also_while_it_starts(
-    seconds: float, world: World
-) -> None:
+async def test_a_worker_tells_how_it_is_and_ends_with_0_on_sigint(world: World) -> None:
+    async with world.on(LIFECYCLE_METRICS_PORT="0").started(PROGRAM, "worker") as worker:
+        assert worker.stderr is not None
+        line = b""
+        while b'"monitoring"' not in line:
+            line = await asyncio.wait_for(worker.stderr.readline(), READY_SECONDS_MAX)
+            assert line, "the worker has ended"
+        url = json.loads(line)["url"]
+        assert await answer(f"{url}/healthz") == {"status": "healthy", "why": []}
+
+        async def is_ready() -> bool:
+            return bool((await answer(f"{url}/readyz"))["status"] == "ready")
+
+        await until(is_ready, "the worker to be ready")
+        taken = await world.on(LIFECYCLE_METRICS_PORT=url.rpartition(":")[2]).run("worker")
+        assert taken.exit_code == 2
+        assert "LIFECYCLE_METRICS_PORT" in taken.err
+        worker.send_signal(signal.SIGINT)
+        result = await ended(worker)
+        assert result.exit_code == 0, result
+        assert "Traceback" not in result.err
+
+
+async def answer(url: str) -> dict[str, Any]:
+    def fetched() -> bytes:
+        try:
+            with urlopen(url, timeout=READY_SECONDS_MAX) as response:  # noqa: S310 - our own
+                return bytes(response.read())
+        except HTTPError as error:
+            return error.read()
+
+    found: dict[str, Any] = json.loads(await asyncio.to_thread(fetched))
+    return found
+
+
+async def test_a_worker_ends_with_0_on_sigint_also_while_it_starts(world: World) -> None:
     async with world.started(PROGRAM, "worker") as worker:
-        await asyncio.sleep(seconds)  # Wherever it is then, in its start or in its work.
+        await asyncio.sleep(0.5)  # Wherever in its start it is then.
         worker.send_signal(signal.SIGINT)
         result = await ended(worker)
     assert result.exit_code == 0, result

@@ -28,9 +28,9 @@ def blocks(page: str, language: str) -> list[str]:
 async def test_every_command_of_the_page_works(page: str, world: World, tmp_path: Path) -> None:
     if page == "README.md":
         # It speaks of the sample day's cards.
-        await world.ok("send", "--records", str(ROOT / "samples/1-products-and-consumers.jsonl"))
-        await world.ok("watch", "--from-beginning", "--issuer", "BANK000002", "--limit", "29")
-        await world.ok("send", "--records", str(ROOT / "samples/2-cards.jsonl"))
+        await world.ok("send", "--records", str(ROOT / "samples/1-opening.jsonl"))
+        await world.ok("watch", "--from-beginning", "--issuer", "BANK000002", "--limit", "35")
+        await world.ok("send", "--records", str(ROOT / "samples/2-morning.jsonl"))
         await world.ok("watch", "--from-beginning", "--card", "card-001", "--limit", "4")
     script = [
         line
@@ -46,6 +46,13 @@ async def test_every_command_of_the_page_works(page: str, world: World, tmp_path
 
 @pytest.mark.parametrize("page", PAGES)
 async def test_every_query_of_the_page_works(page: str, world: World) -> None:
+    # Something to count: the smallest command there is, which finds no card.
+    await world.ok(
+        "send",
+        "-",
+        given=b'{"commandId":"q","command":"SUSPEND","issuerId":"BANK000009","cardId":"counted"}',
+    )
+    await world.ok("watch", "--from-beginning", "--card", "counted", "--limit", "1")
     connection = await asyncpg.connect(world.database_url)
     try:
         for query in blocks(page, "sql"):

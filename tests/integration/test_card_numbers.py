@@ -99,6 +99,40 @@ async def test_a_registered_card_shows_its_last_digits_and_keeps_its_number_seal
     assert all(PANS[0].encode() not in text for text in everything)
 
 
+async def test_a_card_is_activated_by_the_cvv_it_came_with_whether_in_one_batch_or_later(
+    one_lane: Settings,
+) -> None:
+    """domain.md 8: sent before there is a worker, REGISTER and ACTIVATE are taken together."""
+    product = bank.define("with-cvv", "PHYSICAL")
+    assert product.value is not None
+    terms = {**json.loads(product.value), "activationMethod": "CVV"}
+    await outcome(one_lane, Message(product.key, json.dumps(terms).encode()))
+
+    def activate(command_id: str, cvv: str) -> Message:
+        return card("card", "ACTIVATE", command_id, encryptedData=encrypted({"cvv": cvv}))
+
+    sealed = encrypted({"pan": PANS[0], "exp": EXPIRY, "cvv": "123"})
+    fields = {"cardProductId": "with-cvv", "state": "INACTIVE", "encryptedData": sealed}
+    taken_together = [
+        register("card", PANS[0], **fields),
+        activate("wrong", "321"),
+        activate("right", "123"),
+        card("card", "RENEW", "renew", newExp="1231"),
+    ]
+    places = await bank.send(one_lane, taken_together)
+    async with running_worker(one_lane):
+        await until_settled(one_lane)
+        places += await bank.send(
+            one_lane, [activate("wrong-again", "321"), activate("again", "123")]
+        )
+        evidence = await verify_all(one_lane)
+    assert evidence.outcomes(places) == [
+        *("SUCCESSFUL", "ACTIVATION_FAILED", "SUCCESSFUL"),
+        *("SUCCESSFUL", "ACTIVATION_FAILED", "SUCCESSFUL"),
+    ]
+    assert last_event(evidence, "card")["card"]["exp"] == "1231"
+
+
 async def test_no_two_cards_hold_one_number_and_a_number_that_left_never_returns(
     one_lane: Settings,
 ) -> None:

@@ -16,6 +16,7 @@ import psutil
 from pydantic import SecretStr
 
 from lifecycle.settings import ENVIRONMENT_PREFIX, Settings
+from lifecycle.worker.readiness import Readiness
 from lifecycle.worker.service import run_worker
 
 Moment = Literal[
@@ -36,10 +37,12 @@ _CHECKOUT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
-async def running_worker(settings: Settings) -> AsyncIterator[None]:
+async def running_worker(
+    settings: Settings, readiness: Readiness | None = None
+) -> AsyncIterator[None]:
     """A worker inside this process, asked to stop at the end; it must not have failed."""
     stop = asyncio.Event()
-    working = asyncio.create_task(run_worker(settings, stop), name="worker")
+    working = asyncio.create_task(run_worker(settings, stop, readiness), name="worker")
     body = asyncio.current_task()
     assert body is not None, "a worker runs beside a task"
 
