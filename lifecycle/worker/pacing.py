@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from lifecycle.kafka.at_least_once import Appended
 
-ROUND_COMMANDS_MAX = 500
-"""Commands that are sent, and acknowledged, together."""
+ROUND_COMMANDS_MAX = 100
+"""Commands that are sent, and acknowledged, together: what a worker takes in some ten milliseconds,
+because that is how long somebody else's command may have to wait for them."""
 
 ROUND_SECONDS_MAX = 30.0
 """A round that is not taken for so long is not waited for: one lane that stands still, or has a

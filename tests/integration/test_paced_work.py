@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from lifecycle.settings import Settings
-from lifecycle.worker.pacing import ROUND_COMMANDS_MAX
+from lifecycle.worker import pacing
 from tests.support import bank
 from tests.support.bank import Message, card, consumer, create
 from tests.support.dispatching import at, copy_card, timers_of, until_dispatched, watch_rounds
@@ -19,7 +19,14 @@ from tests.support.reading import until_settled
 from tests.support.worker import running_worker
 
 _UNPACED = 100_000  # commands a second: only the rounds hold anything back
+_ROUND = 500
 _BULK = {"poll_records_max": 1_000, "publish_rows_max": 1_000}
+
+
+@pytest.fixture(autouse=True)
+def _larger_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that fewer of them are waited for."""
+    monkeypatch.setattr(pacing, "ROUND_COMMANDS_MAX", _ROUND)
 
 
 async def _send_and_settle(settings: Settings, *messages: Message) -> None:
@@ -81,7 +88,7 @@ async def test_ten_thousand_cards_of_one_consumer_block_nothing_else(
         await _send_and_settle(ground, consumer("consumer-1", "CONSUMER_DELETE", "leave"))
         await until_dispatched(ground)
     assert len(untaken) > max(moments)
-    assert max(untaken) <= ROUND_COMMANDS_MAX
+    assert max(untaken) <= _ROUND
     assert await _states(ground) == {"DELETED": cards + 1, "SUSPENDED": 1}
     deletions = [
         count for (_, kind), count in (await _outcomes(ground)).items() if "delete" in kind
@@ -93,7 +100,7 @@ async def test_thousands_of_due_timers_block_nothing_else(
     new_ground: NewGround, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the midnight of a month each fires; a command that comes meanwhile need not wait."""
-    cards = 5_000
+    cards = 4_000
     ground = await new_ground(
         environment="development", timer_commands_per_second_max=_UNPACED, **_BULK
     )
@@ -123,7 +130,7 @@ async def test_thousands_of_due_timers_block_nothing_else(
     async with running_worker(then):
         await until_dispatched(then, timers=True)
     assert len(untaken) > max(moments)
-    assert max(untaken) <= ROUND_COMMANDS_MAX
+    assert max(untaken) <= _ROUND
     assert await _states(then) == {"EXPIRED": cards, "ACTIVE": 1}
     expiries = [count for (_, kind), count in (await _outcomes(then)).items() if "expire" in kind]
     assert expiries == [1] * cards
