@@ -76,7 +76,7 @@ async def drain(
     connection = await asyncpg.connect(required(settings, "database_url"))
     try:
         begun: datetime = await connection.fetchval("SELECT clock_timestamp()")
-        async with _service(settings, command) as process:
+        async with running_service(settings, command) as process:
             cpu_before, cpu_after, ended = await _watch(
                 process, lambda: look(connection), before=before, target=before + commands
             )
@@ -117,7 +117,14 @@ async def _watch(
 
 
 @asynccontextmanager
-async def _service(settings: Settings, command: Sequence[str]) -> AsyncIterator[psutil.Popen]:
+async def running_service(
+    settings: Settings, command: Sequence[str]
+) -> AsyncIterator[psutil.Popen]:
+    """A service as a process of its own, stopped in order at the end.
+
+    Raises:
+        BenchmarkError: it did not end, or the body raised one; with what the service said.
+    """
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
     }

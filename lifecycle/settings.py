@@ -163,8 +163,8 @@ class Settings(BaseSettings):
         2_000,
         ge=1,
         le=100_000,
-        description="due EXPIRE, AUTO_RENEW and DELETE_DUE are sent no faster, so that the end of a"
-        " month leaves room for other commands",
+        description="due EXPIRE, AUTO_RENEW and DELETE_DUE are sent no faster, nor are TIME_OUTs:"
+        " the end of a month leaves room for other commands",
     )
     cascade_commands_per_second_max: int = Field(
         2_000,

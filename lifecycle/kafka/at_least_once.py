@@ -23,6 +23,15 @@ class OwedRecord(NamedTuple):
     topic: str
     key: bytes
     value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Appended(NamedTuple):
+    """Where a record lies, and the time that the broker gave it, in ms since the epoch."""
+
+    partition: int
+    offset: int
+    time_ms: int
 
 
 class AtLeastOnceSender:
@@ -34,11 +43,11 @@ class AtLeastOnceSender:
         self._seconds_max = settings.kafka_request_timeout_ms / 1000
         self._producer: AIOKafkaProducer | None = None
 
-    async def send(self, records: Sequence[OwedRecord]) -> list[int]:
+    async def send(self, records: Sequence[OwedRecord]) -> list[Appended]:
         """Send `records`; all are acknowledged by every copy when this returns.
 
         Returns:
-            The time that the broker gave each record, in milliseconds since the epoch.
+            What became of each, in their order.
 
         Raises:
             KafkaError, OSError, TimeoutError: it is unknown which were taken; send all again.
@@ -53,17 +62,23 @@ class AtLeastOnceSender:
             await self.close()
             raise
 
-    async def _sent(self, producer: AIOKafkaProducer, records: Sequence[OwedRecord]) -> list[int]:
+    async def _sent(
+        self, producer: AIOKafkaProducer, records: Sequence[OwedRecord]
+    ) -> list[Appended]:
         acknowledgements = [
             await producer.send(
                 record.topic,
                 key=record.key,
                 value=record.value,
+                headers=list(record.headers),
                 partition=partition_of(record.key, self._settings.partitions),
             )
             for record in records
         ]
-        return [metadata.timestamp for metadata in await asyncio.gather(*acknowledgements)]
+        return [
+            Appended(metadata.partition, metadata.offset, metadata.timestamp)
+            for metadata in await asyncio.gather(*acknowledgements)
+        ]
 
     async def _opened(self) -> AIOKafkaProducer:
         if self._producer is None:

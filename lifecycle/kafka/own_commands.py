@@ -4,6 +4,7 @@ They take the way of every other command, over the command topic, at least once 
 their ids say what they are about, so that one that is sent again is a duplicate.
 """
 
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -15,8 +16,16 @@ from lifecycle.kafka.at_least_once import OwedRecord
 from lifecycle.kafka.partitioner import key_of
 
 
+class Cause(NamedTuple):
+    """What a cascade follows from, and hands on to each of its commands (domain.md 5)."""
+
+    operation_id: UUID
+    correlation_id: str | None
+    traceparent: str | None
+
+
 def cascade_delete(
-    topic: str, issuer_id: str, card: tuple[str, int], cause: UUID, reason_code: str
+    topic: str, issuer_id: str, card: tuple[str, int], cause: Cause, reason_code: str
 ) -> OwedRecord:
     """The DELETE of a card whose consumer or real card has left (domain.md 8).
 
@@ -24,16 +33,21 @@ def cascade_delete(
     sends it again must send the same content.
     """
     card_id, incarnation = card
-    return _card_command(
+    correlation = {} if cause.correlation_id is None else {"correlationId": cause.correlation_id}
+    record = _card_command(
         topic,
         issuer_id,
         card_id,
         CommandName.DELETE,
-        cascade_id(cause),
+        cascade_id(cause.operation_id),
         requestor={"type": RequestorType.SYSTEM.value, "id": SYSTEM_ID},
         reasonCode=reason_code,
         incarnation=incarnation,
+        **correlation,
     )
+    if cause.traceparent is None:
+        return record
+    return record._replace(headers=(("traceparent", cause.traceparent.encode()),))
 
 
 def timer_command(

@@ -4,8 +4,10 @@ A worker refuses to run on topics that would break a guarantee: other partition 
 to other lanes, producers' timestamps would let a client choose the time of its operations.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -18,6 +20,7 @@ from lifecycle.settings import Settings
 # Only of what is taken in does the broker's time matter.
 _IS_TAKEN_IN = "message.timestamp.type"
 _DAY_MS = 24 * 60 * 60 * 1000
+_LOOK_EVERY_SECONDS = 0.02
 # Room for the headers that a dead letter adds, and for the headers that a producer sent.
 _DEAD_LETTER_EXTRA_BYTES = 1024 * 1024
 COMMAND_MESSAGE_BYTES_MAX = 1024 * 1024
@@ -141,8 +144,11 @@ def plans(settings: Settings) -> list[TopicPlan]:
 async def create_topics(settings: Settings) -> list[str]:
     """Create the topics that are missing; the names of those created.
 
+    When it returns, all of them can be used: a broker says that a topic is created a moment before
+    it knows of it itself.
+
     Raises:
-        TopicsError: a topic could not be created.
+        TopicsError: a topic could not be created, or has no leader in time.
         KafkaError, OSError: the brokers can't be reached.
     """
     admin = AIOKafkaAdminClient(**client_options(settings))
@@ -152,20 +158,25 @@ async def create_topics(settings: Settings) -> list[str]:
         missing = [plan for plan in plans(settings) if plan.name not in existing]
         if not missing:
             return []
-        response = await admin.create_topics(
-            [
-                NewTopic(
-                    plan.name,
-                    plan.partitions,
-                    settings.replication_factor,
-                    topic_configs=plan.configs,
-                )
-                for plan in missing
-            ],
-            timeout_ms=settings.kafka_request_timeout_ms,
-        )
+        created = await _create(admin, settings, missing)
+        await _until_usable(admin, settings, {plan.name for plan in missing})
+        return created
     finally:
         await admin.close()
+
+
+async def _create(
+    admin: AIOKafkaAdminClient, settings: Settings, missing: Sequence[TopicPlan]
+) -> list[str]:
+    response = await admin.create_topics(
+        [
+            NewTopic(
+                plan.name, plan.partitions, settings.replication_factor, topic_configs=plan.configs
+            )
+            for plan in missing
+        ],
+        timeout_ms=settings.kafka_request_timeout_ms,
+    )
     created = []
     for name, code, message in response.topic_errors:
         error = for_code(code)
@@ -175,6 +186,30 @@ async def create_topics(settings: Settings) -> list[str]:
             raise TopicsError(f"{name} could not be created: {error.__name__} {message or ''}")
         created.append(name)
     return created
+
+
+async def _until_usable(admin: AIOKafkaAdminClient, settings: Settings, names: set[str]) -> None:
+    """Wait until every partition of these topics has a leader."""
+    without_leader = names
+    try:
+        async with asyncio.timeout(settings.kafka_request_timeout_ms / 1000):
+            # Of all topics: asking for one would create it where brokers create what is asked.
+            while without_leader := names - _led(await admin.describe_topics()):  # noqa: ASYNC110 - a broker tells nobody
+                await asyncio.sleep(_LOOK_EVERY_SECONDS)
+    except TimeoutError as error:
+        raise TopicsError(
+            f"created, but without a leader after {settings.kafka_request_timeout_ms} ms:"
+            f" {', '.join(sorted(without_leader))}. Look at the brokers, then try again"
+        ) from error
+
+
+def _led(described: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {
+        topic["topic"]
+        for topic in described
+        if not topic["error_code"]
+        and all(partition["leader"] >= 0 for partition in topic["partitions"])
+    }
 
 
 async def check_topics(settings: Settings) -> None:

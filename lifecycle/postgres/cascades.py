@@ -16,7 +16,8 @@ class CascadeRow(NamedTuple):
 
     `real_card_incarnation`: the life of the real card that has ended.
 
-    `partition` is where the cause's command lies: the owner of it sends the DELETEs.
+    `partition` is where the cause's command lies: the owner of it sends the DELETEs, which carry on
+    the `correlation_id` and the `traceparent` of the cause.
     """
 
     partition: int
@@ -26,6 +27,8 @@ class CascadeRow(NamedTuple):
     real_card_id: str | None
     real_card_incarnation: int | None
     reason_code: str
+    correlation_id: str | None
+    traceparent: str | None
 
 
 class OpenCascade(NamedTuple):
@@ -37,11 +40,23 @@ class OpenCascade(NamedTuple):
     real_card_id: str | None
     real_card_incarnation: int | None
     reason_code: str
+    correlation_id: str | None
+    traceparent: str | None
     after_card_id: str
 
 
+class LivingCard(NamedTuple):
+    """A card, and the life of it that is meant."""
+
+    card_id: str
+    incarnation: int
+
+
 async def insert_cascades(connection: asyncpg.Connection, rows: Sequence[CascadeRow]) -> None:
-    """Store cascades that have a card to delete; most cards that leave have no virtual card.
+    """Store cascades; of a card only if it has a virtual card, which most have not.
+
+    No more is read than one card of each, and none is locked, however many there are: those that
+    have left already are passed over when the pages are read.
 
     Runs after the batch's own cards were stored, and so sees every card that there will ever be:
     whoever creates a card for a consumer holds its row FOR SHARE until the commit, and this
@@ -51,32 +66,18 @@ async def insert_cascades(connection: asyncpg.Connection, rows: Sequence[Cascade
     """
     await connection.execute(
         """
-        WITH u AS (
-            SELECT * FROM unnest($1::integer[], $2::text[], $3::uuid[], $4::text[], $5::text[],
-                $6::integer[], $7::text[])
-                AS u(partition, issuer_id, operation_id, consumer_id, real_card_id,
-                real_card_incarnation, reason_code)
-        )
         INSERT INTO cascade (partition, issuer_id, operation_id, consumer_id, real_card_id,
-            real_card_incarnation, reason_code)
-        SELECT u.* FROM u, LATERAL (
-            SELECT FROM card WHERE card.issuer_id = u.issuer_id
-                AND card.consumer_id = u.consumer_id
-                AND card.state NOT IN ('RENEWED', 'REPLACED', 'DELETED') LIMIT 1) AS one
-        UNION ALL
-        SELECT u.* FROM u, LATERAL (
-            SELECT FROM card WHERE card.issuer_id = u.issuer_id
-                AND card.real_card_id = u.real_card_id
-                AND card.real_card_incarnation = u.real_card_incarnation
-                AND card.state NOT IN ('RENEWED', 'REPLACED', 'DELETED') LIMIT 1) AS one
+            real_card_incarnation, reason_code, correlation_id, traceparent)
+        SELECT * FROM unnest($1::integer[], $2::text[], $3::uuid[], $4::text[], $5::text[],
+                $6::integer[], $7::text[], $8::text[], $9::text[])
+            AS u(partition, issuer_id, operation_id, consumer_id, real_card_id,
+                real_card_incarnation, reason_code, correlation_id, traceparent)
+        WHERE consumer_id IS NOT NULL OR EXISTS (
+            SELECT FROM card
+            WHERE card.issuer_id = u.issuer_id AND card.real_card_id = u.real_card_id
+                AND card.real_card_incarnation = u.real_card_incarnation)
         """,
-        [row.partition for row in rows],
-        [row.issuer_id for row in rows],
-        [row.operation_id for row in rows],
-        [row.consumer_id for row in rows],
-        [row.real_card_id for row in rows],
-        [row.real_card_incarnation for row in rows],
-        [row.reason_code for row in rows],
+        *zip(*rows, strict=True),
     )
 
 
@@ -85,68 +86,98 @@ async def load_open(
 ) -> list[OpenCascade]:
     """The oldest cascades of these partitions that are not finished."""
     rows = await pool.fetch(
-        "SELECT issuer_id, operation_id, consumer_id, real_card_id, real_card_incarnation,"
-        " reason_code, after_card_id FROM cascade WHERE partition = ANY($1)"
-        " ORDER BY recorded_at LIMIT $2",
+        # Of each partition by itself, so that no more than so many are read of however many.
+        """
+        SELECT issuer_id, operation_id, consumer_id, real_card_id, real_card_incarnation,
+            reason_code, correlation_id, traceparent, after_card_id
+        FROM unnest($1::integer[]) AS u(partition), LATERAL (
+            SELECT * FROM cascade WHERE cascade.partition = u.partition
+            ORDER BY recorded_at LIMIT $2) AS oldest
+        ORDER BY recorded_at LIMIT $2
+        """,
         partitions,
         cascades_max,
     )
     return [OpenCascade(*row) for row in rows]
 
 
-async def load_page(
-    pool: asyncpg.Pool, cascade: OpenCascade, cards_max: int
-) -> list[tuple[str, int]]:
-    """The next cards, by id, each with its life; those that have left already are not among them.
+async def load_pages(
+    pool: asyncpg.Pool, cascades: Sequence[OpenCascade], cards_max: int
+) -> list[list[LivingCard]]:
+    """The next cards of each cascade by their ids, `cards_max` at most, none that has left.
 
     A virtual card stands for one life of a card: of what stands for a later one, nothing is told.
     """
-    if cascade.consumer_id is not None:
-        rows = await pool.fetch(
-            """
-            SELECT card_id, incarnation FROM card
-            WHERE issuer_id = $1 AND consumer_id = $2 AND card_id > $3
+    rows = await pool.fetch(
+        """
+        SELECT cascade, card_id, incarnation
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[])
+            WITH ORDINALITY AS u(issuer_id, consumer_id, real_card_id, real_card_incarnation,
+                after_card_id, cascade),
+        LATERAL (
+            (SELECT card_id, incarnation FROM card
+                WHERE card.issuer_id = u.issuer_id AND card.consumer_id = u.consumer_id
+                AND card.card_id > u.after_card_id
                 AND state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
-            ORDER BY card_id LIMIT $4
-            """,
-            cascade.issuer_id,
-            cascade.consumer_id,
-            cascade.after_card_id,
-            cards_max,
-        )
-    else:
-        rows = await pool.fetch(
-            """
-            SELECT card_id, incarnation FROM card
-            WHERE issuer_id = $1 AND real_card_id = $2 AND real_card_incarnation = $3
-                AND card_id > $4 AND state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
-            ORDER BY card_id LIMIT $5
-            """,
-            cascade.issuer_id,
-            cascade.real_card_id,
-            cascade.real_card_incarnation,
-            cascade.after_card_id,
-            cards_max,
-        )
-    return [(row[0], row[1]) for row in rows]
+                ORDER BY card_id LIMIT $6)
+            UNION ALL
+            (SELECT card_id, incarnation FROM card
+                WHERE card.issuer_id = u.issuer_id AND card.real_card_id = u.real_card_id
+                AND card.real_card_incarnation = u.real_card_incarnation
+                AND card.card_id > u.after_card_id
+                AND state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
+                ORDER BY card_id LIMIT $6)
+        ) AS page
+        ORDER BY cascade, card_id
+        """,
+        [cascade.issuer_id for cascade in cascades],
+        [cascade.consumer_id for cascade in cascades],
+        [cascade.real_card_id for cascade in cascades],
+        [cascade.real_card_incarnation for cascade in cascades],
+        [cascade.after_card_id for cascade in cascades],
+        cards_max,
+    )
+    pages: list[list[LivingCard]] = [[] for _ in cascades]
+    for ordinality, card_id, incarnation in rows:
+        pages[ordinality - 1].append(LivingCard(card_id, incarnation))
+    return pages
 
 
-async def move_on(pool: asyncpg.Pool, cascade: OpenCascade, after_card_id: str) -> None:
-    """Note that the cards up to `after_card_id` were told, unless another worker noted more."""
+async def move_on(pool: asyncpg.Pool, told: Sequence[tuple[OpenCascade, str]]) -> None:
+    """Note up to which card each cascade was told, unless another worker noted more."""
     await pool.execute(
-        "UPDATE cascade SET after_card_id = $4"
-        " WHERE issuer_id = $1 AND operation_id = $2 AND after_card_id = $3",
-        cascade.issuer_id,
-        cascade.operation_id,
-        cascade.after_card_id,
-        after_card_id,
+        """
+        UPDATE cascade SET after_card_id = u.told
+        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[])
+            AS u(issuer_id, operation_id, after_card_id, told)
+        WHERE cascade.issuer_id = u.issuer_id AND cascade.operation_id = u.operation_id
+            AND cascade.after_card_id = u.after_card_id
+        """,
+        [cascade.issuer_id for cascade, _ in told],
+        [cascade.operation_id for cascade, _ in told],
+        [cascade.after_card_id for cascade, _ in told],
+        [card_id for _, card_id in told],
     )
 
 
-async def finish(pool: asyncpg.Pool, cascade: OpenCascade) -> None:
-    """Forget a cascade all of whose cards were told."""
+async def finish(pool: asyncpg.Pool, cascades: Sequence[OpenCascade]) -> None:
+    """Forget cascades all of whose cards were told."""
     await pool.execute(
-        "DELETE FROM cascade WHERE issuer_id = $1 AND operation_id = $2",
-        cascade.issuer_id,
-        cascade.operation_id,
+        """
+        DELETE FROM cascade USING unnest($1::text[], $2::uuid[]) AS u(issuer_id, operation_id)
+        WHERE cascade.issuer_id = u.issuer_id AND cascade.operation_id = u.operation_id
+        """,
+        [cascade.issuer_id for cascade in cascades],
+        [cascade.operation_id for cascade in cascades],
+    )
+
+
+async def count_open(pool: asyncpg.Pool, partitions: Sequence[int], count_max: int) -> int:
+    """How many cascades of these partitions are not finished; no more than `count_max`."""
+    return int(
+        await pool.fetchval(
+            "SELECT count(*) FROM (SELECT FROM cascade WHERE partition = ANY($1) LIMIT $2) AS open",
+            partitions,
+            count_max,
+        )
     )

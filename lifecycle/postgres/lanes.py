@@ -97,6 +97,16 @@ async def load_intake(
     }
 
 
+async def load_taken(pool: asyncpg.Pool, partitions: Sequence[int]) -> dict[int, int]:
+    """Up to which offset these partitions of the commands were taken, as far as they ever were."""
+    rows = await pool.fetch(
+        "SELECT partition, next_offset FROM lane_in WHERE source = $1 AND partition = ANY($2)",
+        Source.COMMANDS,
+        partitions,
+    )
+    return {row["partition"]: row["next_offset"] for row in rows}
+
+
 async def advance_intake(connection: asyncpg.Connection, advances: Sequence[Advance]) -> bool:
     """Take the records: move every partition on, if each stands where its step begins.
 

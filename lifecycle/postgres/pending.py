@@ -54,7 +54,7 @@ class DueOperation(NamedTuple):
     issuer_id: str
     operation_id: UUID
     card_id: str
-    deadline_ms: int
+    due_ms: int
 
 
 async def copy_pending(connection: asyncpg.Connection, rows: Sequence[PendingRow]) -> None:
@@ -128,13 +128,18 @@ async def load_due(pool: asyncpg.Pool, now_ms: int, operations_max: int) -> list
 
 
 async def mark_timed_out(pool: asyncpg.Pool, sent: Sequence[DueOperation]) -> None:
-    """Note that the TIME_OUTs lie on the command topic; one that has ended meanwhile is gone."""
+    """Note that the TIME_OUTs lie on the command topic; one that has ended meanwhile is gone.
+
+    A row that a transaction holds is passed over: waiting here, with other rows locked, could be a
+    deadlock. That transaction ends the operation, or its TIME_OUT is sent once more.
+    """
     await pool.execute(
         """
-        UPDATE pending_operation SET time_out_sent = true
-        FROM unnest($1::text[], $2::uuid[]) AS u(issuer_id, operation_id)
-        WHERE pending_operation.issuer_id = u.issuer_id
-            AND pending_operation.operation_id = u.operation_id
+        UPDATE pending_operation SET time_out_sent = true WHERE ctid = ANY (ARRAY(
+            SELECT pending_operation.ctid
+            FROM unnest($1::text[], $2::uuid[]) AS u(issuer_id, operation_id)
+            JOIN pending_operation USING (issuer_id, operation_id)
+            FOR UPDATE OF pending_operation SKIP LOCKED))
         """,
         [one.issuer_id for one in sent],
         [one.operation_id for one in sent],
@@ -172,4 +177,37 @@ async def delete_dispatches(pool: asyncpg.Pool, sent: Sequence[DispatchRow]) -> 
         [row.partition for row in sent],
         [row.command_offset for row in sent],
         [row.ordinal for row in sent],
+    )
+
+
+async def count_dispatches(pool: asyncpg.Pool, partitions: Sequence[int], count_max: int) -> int:
+    """How many records these partitions owe; no more than `count_max` are counted."""
+    return int(
+        await pool.fetchval(
+            "SELECT count(*) FROM ("
+            "SELECT FROM dispatch WHERE partition = ANY($1) LIMIT $2) AS owed",
+            partitions,
+            count_max,
+        )
+    )
+
+
+async def count_open(pool: asyncpg.Pool, count_max: int) -> int:
+    """How many operations are PENDING; no more than `count_max` are counted."""
+    return int(
+        await pool.fetchval(
+            "SELECT count(*) FROM (SELECT FROM pending_operation LIMIT $1) AS open", count_max
+        )
+    )
+
+
+async def count_due(pool: asyncpg.Pool, now_ms: int, count_max: int) -> int:
+    """How many operations `load_due` would still give; no more than `count_max` are counted."""
+    return int(
+        await pool.fetchval(
+            "SELECT count(*) FROM (SELECT FROM pending_operation"
+            " WHERE deadline_ms <= $1 AND NOT time_out_sent LIMIT $2) AS due",
+            now_ms,
+            count_max,
+        )
     )

@@ -340,6 +340,8 @@ class Deciding:
                     real_card_id=ended.card_id if isinstance(ended, Card) else None,
                     real_card_incarnation=ended.incarnation if isinstance(ended, Card) else None,
                     reason_code=decision.cascade_reason,
+                    correlation_id=decision.correlation_id,
+                    traceparent=told.traceparent,
                 )
             )
         for ordinal, caused in enumerate(decision.caused, start=1):

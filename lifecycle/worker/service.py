@@ -37,7 +37,6 @@ from lifecycle.postgres.subjects import ChainBrokenError
 from lifecycle.settings import Settings, SettingsError
 from lifecycle.vault.keys import KeysError, load_keys
 from lifecycle.vault.sealing import SealError
-from lifecycle.worker.asking import Asking
 from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.lanes import OwnedLanes
 from lifecycle.worker.metrics import BATCH_SECONDS, count_outcomes
@@ -127,7 +126,9 @@ class _Worker:
         self._readiness = readiness
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lanes = OwnedLanes(settings, pool, tails, self._fail)
-        self._asking = Asking(settings, pool, lambda: self._lanes.owned, on_failure=self._fail)
+        self._dispatcher = Dispatcher(
+            settings, pool, lambda: self._lanes.owned, on_failure=self._fail
+        )
         self._sources = {topic: source for source, topic in source_topics(settings).items()}
         self._patience = Patience(settings.retry_ms_max)
         # A poll and a revocation exclude each other: a lane is given up between two batches.
@@ -156,11 +157,7 @@ class _Worker:
             )
         ]
         background.append(asyncio.create_task(self._listen(), name="listen"))
-        dispatcher = Dispatcher(
-            self._settings, self._pool, lambda: self._lanes.owned, on_failure=self._fail
-        )
-        background.append(asyncio.create_task(dispatcher.run(), name="dispatch"))
-        background.append(asyncio.create_task(self._asking.run(), name="asking"))
+        background.append(asyncio.create_task(self._dispatcher.run(), name="dispatch"))
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             ends: set[asyncio.Future[Any]] = {stopping, self._failure}
@@ -326,7 +323,7 @@ class _Worker:
             await self._commit_or_halve(batch[middle:])
         else:
             if committed.decided.dispatches:
-                self._asking.ask_now()
+                self._dispatcher.requests_committed()
 
     async def _commit(self, batch: Sequence[Taken]) -> Committed:
         with BATCH_SECONDS.time():

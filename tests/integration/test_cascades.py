@@ -3,28 +3,36 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from pydantic import SecretStr
 
-from lifecycle.kafka.at_least_once import AtLeastOnceSender, OwedRecord
+from lifecycle.kafka.at_least_once import Appended, AtLeastOnceSender, OwedRecord
 from lifecycle.settings import Settings, required
 from tests.support import bank
 from tests.support.bank import ISSUER, card, consumer, create
 from tests.support.dispatching import last_event, sent_ids, until_dispatched
 from tests.support.evidence import Evidence
 from tests.support.fixtures import NewGround
-from tests.support.ground import connected
 from tests.support.guarantees import verify_all
 from tests.support.proxy import proxy_to
-from tests.support.reading import until_settled, until_taken
+from tests.support.reading import until_settled
 from tests.support.waiting import until
 from tests.support.worker import running_worker, worker_process
 
-_MANY = 2_000
-_DELETE = consumer("consumer-1", "CONSUMER_DELETE", "leave", reasonCode="USER_DECISION")
+_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+_CORRELATION = "closing-7"
+_DELETE = replace(
+    consumer(
+        *("consumer-1", "CONSUMER_DELETE", "leave"),
+        reasonCode="USER_DECISION",
+        correlationId=_CORRELATION,
+    ),
+    headers=(("traceparent", _TRACE.encode()),),
+)
 _SYSTEM = {"requestorType": "SYSTEM", "requestorId": "SYSTEM", "reasonCode": "CLOSED_ACCOUNT"}
 
 
@@ -38,6 +46,17 @@ def _cause(evidence: Evidence, command_id: str) -> str:
     return str(found.operation_id)
 
 
+def _trace_of(evidence: Evidence, key: str) -> str:
+    """The trace of the newest published event of a subject."""
+    published = [
+        record
+        for records in evidence.events.values()
+        for record in records
+        if record.key == key.encode()
+    ]
+    return (published[-1].header("traceparent") or b"").decode()
+
+
 def _states(evidence: Evidence) -> Counter[str]:
     return Counter(row["state"] for row in evidence.cards)
 
@@ -45,7 +64,10 @@ def _states(evidence: Evidence) -> Counter[str]:
 async def test_every_card_of_a_deleted_consumer_is_deleted_by_a_command_of_its_own(
     ground: Settings,
 ) -> None:
-    """domain.md 8: id, causationId, requestor, reason; other cards, and those that left, stay."""
+    """domain.md 8: id, causationId, requestor, reason; other cards, and those that left, stay.
+
+    domain.md 5: what its cause is correlated with is carried through.
+    """
     async with running_worker(ground):
         await _with_products(ground)
         await bank.send(
@@ -70,10 +92,12 @@ async def test_every_card_of_a_deleted_consumer_is_deleted_by_a_command_of_its_o
         event = last_event(evidence, f"{ISSUER}/{card_id}")
         assert event["commandId"] == f"CASCADE:{cause}"
         assert event["causationId"] == cause
+        assert event["correlationId"] == _CORRELATION
         assert event["operation"].items() >= {**_SYSTEM, "operation": "DELETE"}.items()
         assert (event["card"]["state"], event["card"]["stateReason"]) == (
             *("DELETED", "CLOSED_ACCOUNT"),
         )
+        assert _trace_of(evidence, f"{ISSUER}/{card_id}") == _TRACE
     assert last_event(evidence, f"{ISSUER}/left")["commandId"] == "d"
     assert last_event(evidence, f"{ISSUER}/of-another")["card"]["state"] == "ACTIVE"
 
@@ -145,39 +169,6 @@ async def test_no_card_is_left_behind_that_another_lane_creates_at_the_same_mome
     assert outcomes.total() == len(creates) * len(names)
 
 
-async def test_thousands_of_cards_of_one_consumer_do_not_block_another_card(
-    new_ground: NewGround,
-) -> None:
-    """A command of another card is decided while the cascade goes on; every card is deleted."""
-    ground = await new_ground(
-        poll_records_max=500, publish_rows_max=500, cascade_commands_per_second_max=500
-    )
-    async with running_worker(ground):
-        await _with_products(ground)
-        await bank.send(ground, [create(f"card-{number}") for number in range(_MANY)])
-        await bank.send(ground, [create("of-another", consumerId="consumer-2")])
-        await until_settled(ground)
-        await bank.send(ground, [_DELETE])
-        await until_taken(ground, len(bank.PRODUCTS) + _MANY + 2)
-        await bank.send(ground, [card("of-another", "SUSPEND", "s")])
-        async with connected(ground) as connection:
-
-            async def is_suspended() -> bool:
-                return bool(
-                    await connection.fetchval(
-                        "SELECT state = 'SUSPENDED' FROM card WHERE card_id = 'of-another'"
-                    )
-                )
-
-            while not await is_suspended():
-                assert await connection.fetchval("SELECT EXISTS (SELECT FROM cascade)"), "blocked"
-                await asyncio.sleep(0.02)
-        await until_dispatched(ground)
-        evidence = await verify_all(ground)
-    assert _states(evidence) == {"DELETED": _MANY, "SUSPENDED": 1}
-    assert len(await sent_ids(ground, "CASCADE:")) == _MANY
-
-
 async def test_a_cascade_outlives_a_broker_that_does_not_answer_and_a_database_that_is_away(
     new_ground: NewGround, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,12 +180,12 @@ async def test_a_cascade_outlives_a_broker_that_does_not_answer_and_a_database_t
 
     async def without_answer(
         self: AtLeastOnceSender, producer: AIOKafkaProducer, commands: Sequence[OwedRecord]
-    ) -> list[int]:
-        times = await sent(self, producer, commands)
-        sizes.append(len(times))
+    ) -> list[Appended]:
+        appended = await sent(self, producer, commands)
+        sizes.append(len(appended))
         if len(sizes) == 1:
             raise KafkaConnectionError("the answer was lost")
-        return times
+        return appended
 
     monkeypatch.setattr(AtLeastOnceSender, "_sent", without_answer)
     async with proxy_to(required(ground, "database_url")) as (proxy, url):

@@ -22,12 +22,13 @@ from tests.integration.test_card_numbers import (
 )
 from tests.support import bank
 from tests.support.bank import Message, card, create
+from tests.support.dispatching import sent_ids
 from tests.support.evidence import Evidence
 from tests.support.fixtures import NewGround
 from tests.support.ground import connected
 from tests.support.guarantees import verify_all
 from tests.support.outside import Asked, answer, reply, requests
-from tests.support.reading import read_topic, until_settled
+from tests.support.reading import Record, read_topic, until_settled
 from tests.support.waiting import until
 from tests.support.worker import Moment, running_worker, worker_process
 from tests.unit.vault_keys import encrypted, write_keys
@@ -256,14 +257,62 @@ async def test_a_worker_killed_over_a_reply_ends_the_operation_once(
         await send_and_settle(ground, register("old-0", PANS[0]), renew(0))
         (asked,) = await requests(ground, 1)
     await answer(ground, credentials(asked, PANS[1]))
-    other = ground.model_copy(update={"consumer_group": f"{ground.consumer_group}-1"})
-    async with worker_process(other, stop_at=moment) as worker:
+    async with worker_process(_in_group(ground, 1), stop_at=moment) as worker:
         assert await worker.ended() == -9, worker.log.read_text()
-    async with running_worker(
-        ground.model_copy(update={"consumer_group": f"{ground.consumer_group}-2"})
-    ):
+    async with running_worker(_in_group(ground, 2)):
         evidence = await verify_all(ground)
     assert operations(evidence, "old-0")[1:] == [("RENEW", "PENDING"), ("RENEW", "SUCCESSFUL")]
+
+
+async def test_a_worker_killed_before_it_notes_a_request_asks_again_and_nothing_differs(
+    ground: Settings,
+) -> None:
+    """design.md 7.8: the same request twice; answered twice, the operation ends once."""
+    async with running_worker(ground):
+        await send_and_settle(ground, register("old-0", PANS[0]))
+    await bank.send(ground, [renew(0)])
+    async with worker_process(_in_group(ground, 1), stop_at="before-request-note") as worker:
+        assert await worker.ended() == -9, worker.log.read_text()
+    async with running_worker(_in_group(ground, 2)):
+        await until_settled(ground)
+        first, second = await _all_requests(ground)
+        assert (first.key, first.value) == (second.key, second.value)
+        (asked,) = await requests(ground, 1)
+        await answer(ground, *[credentials(asked, PANS[1])] * 2)
+        evidence = await verify_all(ground)
+    assert operations(evidence, "old-0")[1:] == [("RENEW", "PENDING"), ("RENEW", "SUCCESSFUL")]
+
+
+async def _all_requests(settings: Settings) -> list[Record]:
+    topic = topics_of(settings).requests
+    return [
+        record for records in (await read_topic(settings, topic)).values() for record in records
+    ]
+
+
+async def test_a_worker_killed_before_it_notes_a_time_out_sends_it_again_in_vain(
+    ground: Settings,
+) -> None:
+    """domain.md 5: the operation fails once."""
+    async with running_worker(ground):
+        await send_and_settle(ground, register("old-0", PANS[0]), renew(0))
+        (asked,) = await requests(ground, 1)
+        async with connected(ground) as connection:
+            await connection.execute("UPDATE pending_operation SET deadline_ms = start_time_ms")
+    async with worker_process(_in_group(ground, 1), stop_at="before-time-out-note") as worker:
+        assert await worker.ended() == -9, worker.log.read_text()
+    async with running_worker(_in_group(ground, 2)):
+        await until_settled(ground)
+        evidence = await verify_all(ground)
+    assert operations(evidence, "old-0")[1:] == [("RENEW", "PENDING"), ("RENEW", "FAILED")]
+    time_outs = await sent_ids(ground, "TIME_OUT:")
+    assert set(time_outs) == {f"TIME_OUT:{asked.body['operationId']}"}
+    assert evidence.count("ignored") == len(time_outs) - 1
+
+
+def _in_group(ground: Settings, number: int) -> Settings:
+    """The next worker, which need not wait until the group gives up the dead one."""
+    return ground.model_copy(update={"consumer_group": f"{ground.consumer_group}-{number}"})
 
 
 async def test_two_workers_ask_and_end_every_operation_once(ground: Settings) -> None:
@@ -314,9 +363,7 @@ async def test_broken_replies_become_dead_letters_beside_broken_commands(
     assert sorted(evidence.reply_dead_letter_rows.values()) == sorted(code for *_, code in broken)
     assert operations(evidence, "old-0")[1:] == [("RENEW", "PENDING"), ("RENEW", "FAILED")]
     # A new owner finds both at the topic's end and publishes none again.
-    async with running_worker(
-        ground.model_copy(update={"consumer_group": f"{ground.consumer_group}-2"})
-    ):
+    async with running_worker(_in_group(ground, 2)):
         await bank.send(ground, [poison])
         await answer(ground, (key, b"{"))
         await verify_all(ground)

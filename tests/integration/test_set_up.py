@@ -7,7 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from pydantic import SecretStr
 
-from lifecycle.kafka.topics import TopicsError, topics_of
+from lifecycle.kafka.topics import TopicsError, check_topics, create_topics, topics_of
 from lifecycle.local import Servers
 from lifecycle.settings import Settings
 from lifecycle.worker.service import run_worker
@@ -57,6 +57,23 @@ async def test_commands_that_may_outgrow_the_dead_letters_are_refused(ground: Se
     await _configure(ground, topics.commands, {"max.message.bytes": "3145728"})
     with pytest.raises(TopicsError, match=f"{topics.commands} takes records of 3145728 bytes"):
         await _refused(ground)
+
+
+async def test_topics_can_be_used_as_soon_as_they_are_created(ground: Settings) -> None:
+    """A broker says that a topic is created before it knows of it; many at once show it."""
+    others = [
+        ground.model_copy(update={"topic_prefix": f"{ground.topic_prefix}-{number}"})
+        for number in range(8)
+    ]
+
+    async def created_and_checked(settings: Settings) -> None:
+        names = await create_topics(settings)
+        try:
+            await check_topics(settings)
+        finally:
+            await delete_topics(settings, *names)
+
+    await asyncio.gather(*map(created_and_checked, others))
 
 
 async def test_a_missing_topic_is_named(ground: Settings) -> None:

@@ -2,7 +2,11 @@
 
 import json
 import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import pytest
+
+from lifecycle.kafka.at_least_once import Appended, AtLeastOnceSender, OwedRecord
 from lifecycle.kafka.topics import topics_of
 from lifecycle.settings import Settings
 from tests.support.evidence import Evidence, Json
@@ -36,6 +40,57 @@ def at(settings: Settings, due_ms: int, *, later_seconds: int = 0) -> Settings:
     """The same ground at the time `due_ms`, or so much later; a little past it rather than not."""
     offset_seconds = due_ms // 1000 - int(time.time()) + 1 + later_seconds
     return settings.model_copy(update={"clock_offset_seconds": offset_seconds})
+
+
+async def copy_card(settings: Settings, card_id: str, copies: int) -> None:
+    """Make `copies` of a card by SQL: sending a command for each would take most of a test's time.
+
+    A copy has no operations of its own before the first command that it takes.
+    """
+    async with connected(settings) as connection:
+        await connection.execute(
+            """
+            INSERT INTO card SELECT copy.* FROM card, generate_series(1, $2) AS number,
+                jsonb_populate_record(
+                    card, jsonb_build_object('card_id', card.card_id || '-' || number)) AS copy
+            WHERE card.card_id = $1
+            """,
+            card_id,
+            copies,
+        )
+
+
+def watch_rounds(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    before_round: Mapping[int, Callable[[], Awaitable[None]]],
+) -> list[int]:
+    """How many of its own commands lie untaken on the topic, each time that a worker here sends.
+
+    With those that it sends then. `before_round` is called right before the round of that number,
+    from 1 on, is sent; the worker waits for it, and fails with it.
+    """
+    send = AtLeastOnceSender.send
+    sent: list[Appended] = []
+    untaken: list[int] = []
+
+    async def watched(self: AtLeastOnceSender, records: Sequence[OwedRecord]) -> list[Appended]:
+        async with connected(settings) as connection:
+            taken = dict(
+                await connection.fetch(
+                    "SELECT partition, next_offset FROM lane_in WHERE source = 'commands'"
+                )
+            )
+        sent[:] = [one for one in sent if one.offset >= taken.get(one.partition, 0)]
+        untaken.append(len(sent) + len(records))
+        if len(untaken) in before_round:
+            await before_round[len(untaken)]()
+        appended = await send(self, records)
+        sent.extend(appended)
+        return appended
+
+    monkeypatch.setattr(AtLeastOnceSender, "send", watched)
+    return untaken
 
 
 async def timers_of(settings: Settings, card_id: str) -> dict[str, int]:

@@ -29,7 +29,9 @@ Moment = Literal[
 ]
 """Where a worker process may be told to stop; `worker_process.py` says what each one means."""
 
-DispatchMoment = Literal["before-cascade-note", "before-timer-note"]
+DispatchMoment = Literal[
+    "before-cascade-note", "before-timer-note", "before-time-out-note", "before-request-note"
+]
 """The same, of what the service sends itself: no other command leads there."""
 
 STOP_SECONDS_MAX = 40.0

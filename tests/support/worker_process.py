@@ -16,9 +16,8 @@ from asyncpg.connection import Connection
 from prometheus_client import generate_latest
 
 from lifecycle.domain.decide import decide_card
-from lifecycle.kafka.at_least_once import AtLeastOnceSender
 from lifecycle.kafka.producer import LaneProducer
-from lifecycle.postgres import lanes, timers
+from lifecycle.postgres import cascades, lanes, pending, timers
 from lifecycle.settings import load_settings
 from lifecycle.telemetry import configure_logging
 from lifecycle.worker import deciding, service, transaction
@@ -99,12 +98,24 @@ def _prepare(moment: str, stop: _Stop) -> None:
                 "store_published",
                 lambda _pool, _lane, seq, *letters: seq > 0 or max(letters) >= 0,
             )
+        case _:
+            _prepare_dispatch(moment, stop)
+
+
+def _prepare_dispatch(moment: str, stop: _Stop) -> None:
+    match moment:
         case "before-cascade-note":
             # A page of DELETEs is on the topic, and the cascade does not know.
-            _stop_after(stop, AtLeastOnceSender, "send")
+            _stop_before(stop, cascades, "move_on", lambda _pool, told: bool(told))
         case "before-timer-note":
             # The timers fired, and are still on the list: they will fire again.
             _stop_before(stop, timers, "delete_sent", lambda *_: True)
+        case "before-time-out-note":
+            # The same of the TIME_OUTs of PENDING operations.
+            _stop_before(stop, pending, "mark_timed_out", lambda *_: True)
+        case "before-request-note":
+            # An outside party is asked, and is still owed the request: it will be asked again.
+            _stop_before(stop, pending, "delete_dispatches", lambda *_: True)
         case _:
             raise ValueError(f"{moment} is no moment")
 
