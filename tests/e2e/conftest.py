@@ -89,8 +89,12 @@ class World:
             assert result.exit_code == 0, result
 
 
-async def ended(process: asyncio.subprocess.Process, given: bytes | None = None) -> Ended:
-    async with asyncio.timeout(RUN_SECONDS_MAX):
+async def ended(
+    process: asyncio.subprocess.Process,
+    given: bytes | None = None,
+    seconds_max: float = RUN_SECONDS_MAX,
+) -> Ended:
+    async with asyncio.timeout(seconds_max):
         out, err = await process.communicate(given)
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
