@@ -89,7 +89,7 @@ async def read(
     await _count_virtual_cards(connection, found, commands)
     await _read_consumers(connection, found, commands)
     await _read_products(connection, found, commands, wanted)
-    await _remember_commands_of_unknown(connection, found, wanted, recent_commands_max)
+    await _remember_commands_of_unknown(connection, found, recent_commands_max)
     return found, await _content_hashes(connection, found, batch)
 
 
@@ -239,20 +239,18 @@ async def _read_products(
 
 
 async def _remember_commands_of_unknown(
-    connection: Connection,
-    found: Subjects,
-    wanted: Sequence[Subject],
-    recent_commands_max: int,
+    connection: Connection, found: Subjects, recent_commands_max: int
 ) -> None:
     """Give the subjects without a row the commands that were refused for them before.
 
     Without this a command that came too early, such as a SUSPEND before its CREATE, would take
-    effect when it is delivered a second time.
+    effect when it is delivered a second time. Some come into being through a command about another
+    subject: the new card of a REPLACE or RENEW, the consumer that a CREATE names.
     """
     unknown = {
         key_of(subject).decode(): tracked
-        for subject in wanted
-        if (tracked := found.of(subject)).entity is None
+        for subject, tracked in found.all()
+        if tracked.entity is None
     }
     if not unknown:
         return

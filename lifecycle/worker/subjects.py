@@ -6,6 +6,7 @@ another worker wrote in between.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -48,6 +49,16 @@ class Subjects:
     """The PENDING operations that replies and TIME_OUTs of the batch name, until they end."""
     enrolments: dict[Key, int] = field(default_factory=dict)
     """By card that opts out of Click to Pay: how many of its enrolments are PENDING."""
+
+    def all(self) -> Iterator[tuple[Subject, Tracked[Any]]]:
+        """Every subject that was read, known or not."""
+        for kind, tracked_by_key in (
+            (SubjectKind.CARD, self.cards),
+            (SubjectKind.CONSUMER, self.consumers),
+            (SubjectKind.PRODUCT, self.products),
+        ):
+            for (issuer_id, subject_id), tracked in tracked_by_key.items():
+                yield Subject(kind, issuer_id, subject_id), tracked
 
     def of(self, subject: Subject) -> Tracked[Any]:
         """The card, consumer or product that a command is about."""
