@@ -355,12 +355,15 @@ def _succeeded_by(case: Case, dest: State, state: State) -> Outcome:
     """The card ends and its successor, in `state`, begins.
 
     An ACTIVE successor has the digital cards at once, within this operation; another one takes
-    them over when it is activated. `deleteAt` was said of the old card only.
+    them over when it is activated. It is created now, with the terms that the product has now
+    (design.md 3, PRODUCT_DEFINE). `deleteAt` was said of the old card only.
     """
     card, context = case.existing, case.context
+    terms = context.product
+    assert terms is not None, "the card's product never vanishes"
     if card.origin is Origin.ISSUED:
         kind, card_id, holder = OperationKind.CREATE, context.generated_card_id, None
-        first = Expiries(_first_expiry(context, card.terms.validity_months), None)
+        first = Expiries(_first_expiry(context, terms.validity_months), None)
         last4, has_auxiliary_pan = _drawn_last4(context), False
     else:
         command, given = case.command, context.opened
@@ -383,7 +386,7 @@ def _succeeded_by(case: Case, dest: State, state: State) -> Outcome:
         consumer_id=card.consumer_id,
         card_product_id=card.card_product_id,
         origin=card.origin,
-        terms=card.terms,
+        terms=terms,
         name=card.name,
         second_name=card.second_name,
         predecessor_card_id=card.card_id,

@@ -100,7 +100,8 @@ class Context(NamedTuple):
     `version_time_ms`: start of the operation that made the subject's current version, if any.
     `issuer_time_zone`: an IANA name; a card is usable through the last day of its expiry month
     there. `consumer_state`: of the card's consumer, or of the one that CREATE or REGISTER names;
-    None when there is none. `product`: the terms that these two name; None when undefined.
+    None when there is none. `product`: the terms that these two name, None when undefined; for a
+    REPLACE or RENEW those that the card's product has now.
 
     `generated_card_id`: the id for the new card of a REPLACE, and whether it is taken.
     `generated_last4`: the last digits of the number drawn for the card that a CREATE, or a REPLACE

@@ -20,7 +20,8 @@ from lifecycle.domain.commands import (
 from lifecycle.domain.consumers import ConsumerState
 from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.operations import Context
-from lifecycle.worker.numbers import Numbers
+from lifecycle.domain.products import ProductTerms
+from lifecycle.worker.numbers import Numbers, number_wanted
 from lifecycle.worker.opening import Opening
 from lifecycle.worker.pending import pending_of, waiting_for
 from lifecycle.worker.subjects import Subjects
@@ -49,7 +50,7 @@ def card_context(  # noqa: PLR0913, PLR0917 - all that it is made of
                 *when,
                 consumer_state=_consumer_state(subjects, issuer_id, command.consumer_id),
                 product=defined.terms if defined is not None else None,
-                generated_last4=numbers.drawn_last4(identity),
+                generated_last4=numbers.drawn_last4(identity, number_wanted(taken, subjects)),
                 opened=taken.opening.credentials if taken.opening else None,
                 pan_is_free=_pan_is_free(numbers, issuer_id, command.card_id, taken.opening),
                 real_card=real_card,
@@ -63,9 +64,10 @@ def card_context(  # noqa: PLR0913, PLR0917 - all that it is made of
             return Context(
                 *when,
                 consumer_state=_consumer_state(subjects, issuer_id, card.consumer_id),
+                product=_terms(subjects, card) if isinstance(command, Replace | Renew) else None,
                 generated_card_id=taken.generated_card_id,
                 generated_card_id_in_use=generated is not None,
-                generated_last4=numbers.drawn_last4(identity),
+                generated_last4=numbers.drawn_last4(identity, number_wanted(taken, subjects)),
                 predecessor=_card(subjects, issuer_id, card.predecessor_card_id),
                 opened=taken.opening.credentials if taken.opening else None,
                 pan_is_free=_pan_is_free(
@@ -97,6 +99,13 @@ def _card(subjects: Subjects, issuer_id: str, card_id: str | None) -> Card | Non
         return None
     tracked = subjects.cards.get((issuer_id, card_id))
     return tracked.entity if tracked is not None else None
+
+
+def _terms(subjects: Subjects, card: Card) -> ProductTerms:
+    """The terms for a successor: those that the card's product has now."""
+    product = subjects.products[card.issuer_id, card.card_product_id].entity
+    assert product is not None, "a product never vanishes"
+    return product.terms
 
 
 def _pan_is_free(numbers: Numbers, issuer_id: str, card_id: str, opening: Opening | None) -> bool:

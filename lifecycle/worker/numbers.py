@@ -44,8 +44,9 @@ class Numbers:
     """The numbers of one batch, while it is decided.
 
     `claims`: what this transaction may give to a card. `holders`: which life has a number now,
-    `retired`: what has left with a card; both as the batch goes on. `drawn`: by operation, the
-    number that was drawn for it, None when its range has none left. `known`: what is sealed for
+    `retired`: what has left with a card; both as the batch goes on. `drawn`: by operation, what
+    was wanted, and the number that was drawn for it, None when its range has none left. `missing`:
+    what turned out to be wanted only when the batch was decided. `known`: what is sealed for
     the lives that a decision may ask about, or adds to. `rows` are stored in the end, the numbers
     of `replaced` are retired before and those of `ended` after that; `resealed` keep their number;
     `orphans` were given and taken back within the batch.
@@ -55,7 +56,8 @@ class Numbers:
     claims: Claims = field(default_factory=dict)
     holders: dict[tuple[str, bytes], LifeKey] = field(default_factory=dict)
     retired: set[tuple[str, bytes]] = field(default_factory=set)
-    drawn: dict[UUID, str | None] = field(default_factory=dict)
+    drawn: dict[UUID, tuple[Wanted, str | None]] = field(default_factory=dict)
+    missing: dict[UUID, Wanted] = field(default_factory=dict)
     known: dict[LifeKey, CardNumbers] = field(default_factory=dict)
     rows: dict[LifeKey, PanRow] = field(default_factory=dict)
     resealed: dict[LifeKey, SealedRow] = field(default_factory=dict)
@@ -73,11 +75,18 @@ class Numbers:
             return all(key in self.claims for key in keys)
         return all(holder is not None and holder.card_id == card_id for holder in holders)
 
-    def drawn_last4(self, operation_id: UUID) -> str | ErrorCode | None:
-        """What a decision may know of the number that was drawn for its card."""
-        if operation_id not in self.drawn:
+    def drawn_last4(self, operation_id: UUID, wanted: Wanted | None) -> str | ErrorCode | None:
+        """What a decision may know of the number that was drawn for its card.
+
+        An earlier command of the batch may have made the card that is replaced, or changed the
+        range of its product: then the number is missing, and the decision does not count.
+        """
+        if self.vault is None or wanted is None:
             return None
-        pan = self.drawn[operation_id]
+        drawn_for, pan = self.drawn.get(operation_id, (None, None))
+        if drawn_for != wanted:
+            self.missing[operation_id] = wanted
+            return None
         return ErrorCode.BIN_RANGE_EXHAUSTED if pan is None else pan[-LAST_DIGITS_SHOWN:]
 
     def cvv_matches(self, card: Card, opening: Opening | None) -> bool | None:
@@ -109,7 +118,7 @@ class Numbers:
                     assert isinstance(opening.credentials, Credentials)
                     self._assign(_life_of(card), opening.credentials)
                 case NumberChangeKind.ASSIGN_GENERATED:
-                    pan = self.drawn[operation_id]
+                    _, pan = self.drawn[operation_id]
                     assert pan is not None, "a card gets no number that was not drawn"
                     assert card.exp is not None
                     self._assign(_life_of(card), Credentials(pan=pan, exp=card.exp))
@@ -174,13 +183,27 @@ class Numbers:
         ]
 
 
+class NumbersNeededError(Exception):
+    """Numbers must be drawn that nobody knew to be needed: nothing of the batch was decided."""
+
+    def __init__(self, wanted: Mapping[UUID, Wanted]) -> None:
+        """`wanted`: to be drawn as well, by operation, from the start, in a new transaction."""
+        super().__init__(f"{len(wanted)} more numbers are needed")
+        self.wanted = wanted
+
+
 async def claim(
-    connection: Connection, vault: Vault | None, batch: Sequence[Taken], found: Subjects
+    connection: Connection,
+    vault: Vault | None,
+    batch: Sequence[Taken],
+    found: Subjects,
+    also_wanted: Mapping[UUID, Wanted],
 ) -> Numbers:
     """Claim the numbers that the commands of a batch bring, and draw those that they need.
 
-    Every number that a command brings is claimed, whether or not its command will be allowed: the
-    decision comes later and may not wait for the database.
+    `also_wanted` is what an attempt before this one found missing. Every number that a command
+    brings is claimed, whether or not its command will be allowed: the decision comes later and may
+    not wait for the database.
     """
     numbers = Numbers(vault)
     if vault is None:
@@ -210,35 +233,45 @@ async def claim(
                 numbers.retired.add(key)
             else:
                 numbers.holders[key] = holder
-    await _draw(connection, vault, numbers, batch, found)
+    wanted_of = {
+        taken.operation_id: one
+        for taken in batch
+        if taken.operation_id is not None and (one := number_wanted(taken, found)) is not None
+    }
+    await _draw(connection, vault, numbers, {**wanted_of, **also_wanted})
     await _read_known(connection, vault, numbers, batch, found)
     return numbers
 
 
+def number_wanted(taken: Taken, subjects: Subjects) -> Wanted | None:
+    """What is to be drawn for the issued card that a command may make, as things are now."""
+    if not isinstance(taken.parsed, Parsed):
+        return None
+    match taken.parsed.command:
+        case Register():
+            return None
+        case Create() as command:
+            product_key = command.issuer_id, command.card_product_id
+            card_id: str | None = command.card_id
+        case Replace(new_card_id=None) as command:
+            card = subjects.cards[command.issuer_id, command.card_id].entity
+            if card is None:
+                return None
+            product_key = command.issuer_id, card.card_product_id
+            card_id = taken.generated_card_id
+        case _:
+            return None
+    product = subjects.products[product_key].entity
+    if product is None or card_id is None:
+        return None
+    terms = product.terms
+    return Wanted(NumberRange(product.issuer_id, terms.bin, pan_digits(terms.scheme)), card_id)
+
+
 async def _draw(
-    connection: Connection,
-    vault: Vault,
-    numbers: Numbers,
-    batch: Sequence[Taken],
-    found: Subjects,
+    connection: Connection, vault: Vault, numbers: Numbers, wanted: Mapping[UUID, Wanted]
 ) -> None:
     """Draw a number for every command that may make an issued card."""
-    wanted: dict[UUID, Wanted] = {}
-    for taken in batch:
-        if not isinstance(taken.parsed, Parsed):
-            continue
-        assert taken.operation_id is not None
-        command = taken.parsed.command
-        terms, card_id = None, None
-        if isinstance(command, Create) and not isinstance(command, Register):
-            product = found.products[command.issuer_id, command.card_product_id].entity
-            terms, card_id = product.terms if product else None, command.card_id
-        elif isinstance(command, Replace) and command.new_card_id is None:
-            card = found.cards[command.issuer_id, command.card_id].entity
-            terms, card_id = card.terms if card else None, taken.generated_card_id
-        if terms is not None and card_id is not None:
-            number_range = NumberRange(command.issuer_id, terms.bin, pan_digits(terms.scheme))
-            wanted[taken.operation_id] = Wanted(number_range, card_id)
 
     async def claim_candidates(candidates: Sequence[Candidate]) -> Sequence[bool]:
         return await pans.claim_numbers(
@@ -255,7 +288,10 @@ async def _draw(
 
     if wanted:
         drawn = await draw_free(list(wanted.values()), claim_candidates, vault.filling)
-        numbers.drawn = dict(zip(wanted, drawn, strict=True))
+        numbers.drawn = {
+            operation_id: (one, pan)
+            for (operation_id, one), pan in zip(wanted.items(), drawn, strict=True)
+        }
 
 
 async def _read_known(

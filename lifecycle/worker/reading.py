@@ -230,6 +230,13 @@ async def _read_products(
         for command in commands
         if isinstance(command, Create)
     }
+    # A successor has the terms that its product has now.
+    keys |= {
+        (command.issuer_id, card.card_product_id)
+        for command in commands
+        if isinstance(command, Replace | Renew)
+        and (card := found.cards[command.issuer_id, command.card_id].entity) is not None
+    }
     if not keys:
         return
     stored = await subjects.load_products(connection, sorted(keys))

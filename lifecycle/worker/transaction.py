@@ -8,6 +8,7 @@ moved, and takes nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from uuid import UUID
 
 from lifecycle.domain.sources import Partition, Source
 from lifecycle.kafka.commands import RawRecord
@@ -15,8 +16,9 @@ from lifecycle.postgres import cascades, lanes, operations, pending, subjects, t
 from lifecycle.postgres.connection import Connection, Pool
 from lifecycle.postgres.operations import IntakeCount
 from lifecycle.settings import Settings
+from lifecycle.vault.drawing import Wanted
 from lifecycle.worker.deciding import Decided, Deciding
-from lifecycle.worker.numbers import claim, settle
+from lifecycle.worker.numbers import NumbersNeededError, claim, settle
 from lifecycle.worker.opening import Vault
 from lifecycle.worker.reading import LanesNeededError, read
 from lifecycle.worker.subjects import Subjects
@@ -59,13 +61,19 @@ async def commit_batch(
     """
     assert batch, "an empty batch takes nothing"
     lanes_needed = {lane for taken in batch for lane in taken.lanes}
+    numbers_needed: dict[UUID, Wanted] = {}
     while True:
         try:
-            return await _commit(pool, settings, vault, batch, positions, sorted(lanes_needed))
+            return await _commit(
+                pool, settings, vault, batch, positions, sorted(lanes_needed), numbers_needed
+            )
         except LanesNeededError as needed:
             # They come before some that are locked already, and two that lock crosswise deadlock:
             # so all of them are let go first. Lanes are only added, and there are not many.
             lanes_needed |= needed.lanes
+        except NumbersNeededError as needed:
+            # A card can only be replaced as often as the batch says so: this comes to an end.
+            numbers_needed |= needed.wanted
 
 
 async def _commit(  # noqa: PLR0913, PLR0917 - all of it is one transaction
@@ -75,6 +83,7 @@ async def _commit(  # noqa: PLR0913, PLR0917 - all of it is one transaction
     batch: Sequence[Taken],
     positions: Mapping[Partition, int],
     locked: Sequence[int],
+    numbers_needed: Mapping[UUID, Wanted],
 ) -> Committed:
     advances = _advances(batch, positions)
     async with pool.acquire() as connection, connection.transaction():
@@ -91,8 +100,10 @@ async def _commit(  # noqa: PLR0913, PLR0917 - all of it is one transaction
             partition_count=settings.partitions,
             recent_commands_max=settings.recent_commands_max,
         )
-        numbers = await claim(connection, vault, batch, found)
+        numbers = await claim(connection, vault, batch, found, numbers_needed)
         decided = Deciding(settings, found, content_hashes, last_seq, numbers).decide(batch)
+        if numbers.missing:
+            raise NumbersNeededError(numbers.missing)
         await settle(connection, numbers)
         await _store(connection, found, decided, advances)
     return Committed(decided, {advance.partition: advance.to_offset for advance in advances})

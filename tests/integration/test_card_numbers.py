@@ -344,3 +344,37 @@ async def test_a_burst_of_numbers_is_taken_in_portions_and_none_is_lost(
             if place["partition"] == batch["partition"] and place["offset"] in offsets
         ]
         assert len(at_once) <= 3
+
+
+async def test_a_card_gets_its_number_whatever_else_was_taken_with_its_command(
+    one_lane: Settings,
+) -> None:
+    """Design.md 4: deciding a batch gives what deciding its commands one by one gives."""
+    product = bank.define("other-bin", "VIRTUAL")
+    assert product.value is not None
+    terms = {**json.loads(product.value), "bin": "520000"}
+    changed = {**terms, "bin": "530000", "commandId": "define-again"}
+    places = await bank.send(
+        one_lane,
+        [
+            Message(product.key, json.dumps(terms).encode()),
+            create("first", cardProductId="other-bin"),
+            Message(product.key, json.dumps(changed).encode()),
+            create("second", cardProductId="other-bin"),
+            card("first", "REPLACE", "replace", reasonCode="CARD_LOST", reason="lost"),
+        ],
+    )
+    async with running_worker(one_lane):
+        evidence = await verify_all(one_lane)
+    assert set(evidence.outcomes(places)) == {"SUCCESSFUL"}
+    replaced = last_event(evidence, "first")["card"]
+    bins = {}
+    async with connected(one_lane) as connection:
+        assert one_lane.keys_file is not None
+        sealing = sealing_with(load_keys(one_lane.keys_file))
+        for row in await connection.fetch("SELECT * FROM pan"):
+            life = CardLife(row["issuer_id"], row["card_id"], row["incarnation"])
+            opened = sealing.unseal(life, Sealed(row["key_id"], row["sealed"]))
+            bins[row["card_id"]] = opened.pan[:6]
+    # The number of the card that was replaced is retired, and not kept.
+    assert bins == {"second": "530000", replaced["successorCardId"]: "530000"}

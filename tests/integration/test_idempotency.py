@@ -1,12 +1,17 @@
 """The same command twice: at once, after a restart, and long after its card has forgotten it."""
 
+from pathlib import Path
+
 from lifecycle.settings import Settings
+from tests.integration.test_card_numbers import PANS, register, transit_product
 from tests.support import bank
-from tests.support.bank import card, create
+from tests.support.bank import card, consumer, create
 from tests.support.fixtures import NewGround
 from tests.support.guarantees import verify_all
+from tests.support.outside import answer, reply, requests
 from tests.support.reading import until_settled
 from tests.support.worker import running_worker
+from tests.unit.vault_keys import encrypted, write_keys
 
 _REMEMBERED = 2
 
@@ -110,6 +115,52 @@ async def test_a_refused_command_is_remembered_before_its_card_is_known(
     assert evidence.outcomes(conflict) == ["IDEMPOTENCY_CONFLICT"]
     (stored,) = evidence.cards
     assert (stored["state"], stored["version"]) == ("ACTIVE", 1)
+
+
+async def test_a_refused_command_is_remembered_whatever_brings_its_subject_into_being(
+    new_ground: NewGround, tmp_path: Path
+) -> None:
+    """G2: the new card of a REPLACE, RENEW or reply, and the consumer that a CREATE names."""
+    write_keys(tmp_path / "keys.json")
+    ground = await new_ground(partitions=2)
+    ground = ground.model_copy(update={"keys_file": tmp_path / "keys.json"})
+    lost = {"reasonCode": "CARD_LOST", "reason": "lost"}
+    moving = {"newCardState": "ACTIVE", "reasonCode": "USER_DECISION"}
+    early = [card(name, "DELETE", "early") for name in ("replaced-by", "renewed-by", "answered-by")]
+    early.append(consumer("anna", "CONSUMER_DELETE", "early"))
+    async with running_worker(ground):
+        await bank.send(ground, [*bank.PRODUCTS, transit_product()])
+        refused = await bank.send(ground, early)
+        old = [register(f"old-{number}", PANS[number]) for number in range(3)]
+        await bank.send(ground, old)
+        await until_settled(ground)
+    async with running_worker(ground):
+        sealed = [encrypted({"pan": PANS[number], "exp": "1231"}) for number in (4, 5, 6)]
+        await bank.send(
+            ground,
+            [
+                create("hers", consumerId="anna"),
+                card(
+                    *("old-0", "REPLACE", "replace"),
+                    **{**lost, "newCardId": "replaced-by", "encryptedData": sealed[0]},
+                ),
+                card(
+                    *("old-1", "RENEW", "renew"),
+                    **{**moving, "newCardId": "renewed-by", "encryptedData": sealed[1]},
+                ),
+                card("old-2", "RENEW", "renew", **{**moving, "newCardId": "answered-by"}),
+            ],
+        )
+        (asked,) = await requests(ground, 1)
+        await answer(ground, reply(asked, data={"encryptedData": sealed[2]}))
+        await until_settled(ground)
+        again = await bank.send(ground, early)
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(refused) == ["CARD_NOT_FOUND"] * 3 + ["CONSUMER_NOT_FOUND"]
+    assert evidence.outcomes(again) == ["NOTHING"] * len(early)
+    states = {row["card_id"]: row["state"] for row in evidence.cards}
+    for card_id in ("replaced-by", "renewed-by", "answered-by", "hers"):
+        assert states[card_id] == "ACTIVE"
 
 
 async def test_a_signal_that_was_ignored_is_not_remembered(ground: Settings) -> None:

@@ -246,8 +246,17 @@ def decide(subject: Subject | None, command: Command, context: Context) -> Decis
     return decide_product(subject, command, context)
 
 
+def served(subject: Data | None, command: Data, context: Data) -> Data:
+    """A card that may get a successor is decided with its product, unchanged unless said."""
+    has_successor = command["command"] in ("REPLACE", "RENEW")
+    if subject is None or not has_successor or context["product"] is not None:
+        return context
+    return {**context, "product": subject["terms"]}
+
+
 def disagreements(subject: Data | None, command: Data, context: Data) -> list[str]:
     """Run both sides on the same input; one sentence for each thing they see differently."""
+    context = served(subject, command, context)
     before = subject_from(subject)
     decision = decide(before, command_from(command), context_from(context))
     if command["command"] == "TIME_OUT":
@@ -261,6 +270,8 @@ def disagreements(subject: Data | None, command: Data, context: Data) -> list[st
 
 def reply_disagreements(card: Data, reply: Data, context: Data) -> list[str]:
     """The same for the reply to the PENDING operation of the context."""
+    if context["pending"] is not None:
+        context = served(card, context["pending"]["command"], context)
     before = card_from(card)
     said = Reply(is_successful=reply["result"] == "SUCCESSFUL", error_code=reply.get("errorCode"))
     decision = decide_reply(before, said, context_from(context))

@@ -2,7 +2,7 @@
 
 from lifecycle.domain.cards import Card
 from lifecycle.domain.operations import Decision
-from tests.oracle.adapters import command_from, context_from, decide, subject_from
+from tests.oracle.adapters import command_from, context_from, decide, served, subject_from
 from tests.oracle.fields import Data
 from tests.oracle.situations import CARD, PENDING, a_card, a_command, a_context
 
@@ -15,9 +15,8 @@ def ask(
     subject: Data | None, name: str, /, there: Data | None = None, **fields: object
 ) -> Decision:
     command = a_command(name, **fields)
-    decision = decide(
-        subject_from(subject), command_from(command), context_from(there or a_context())
-    )
+    context = served(subject, command, there or a_context())
+    decision = decide(subject_from(subject), command_from(command), context_from(context))
     assert isinstance(decision, Decision)
     return decision
 

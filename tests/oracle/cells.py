@@ -119,14 +119,14 @@ def _becomes_replaced(
     state = "ACTIVE" if after["terms"]["form"] == "VIRTUAL" else "INACTIVE"
     if after["origin"] == "ISSUED":
         last4 = drawn_last4(context)
-        new_card = successor(after, context["generatedCardId"], state, 1)
-        new_card["exp"] = months_after(month_now(context), after["terms"]["validityMonths"])
+        new_card = successor(after, context, context["generatedCardId"], state, 1)
+        new_card["exp"] = months_after(month_now(context), context["product"]["validityMonths"])
         new_card["last4"] = last4
         succeed(after, new_card, "REPLACED", reason, outcome, "CREATE")
     else:
         number = opened_number(context, after["terms"]["form"])
         new_card = successor(
-            after, command["newCardId"], state, next_incarnation(context["newCard"])
+            after, context, command["newCardId"], state, next_incarnation(context["newCard"])
         )
         put_number(new_card, number)
         succeed(after, new_card, "REPLACED", reason, outcome, "REGISTER")

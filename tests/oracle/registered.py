@@ -162,6 +162,7 @@ def _replace() -> Iterator[Question]:
         yield {**right, **wrong}, {**FREE, "newCard": holder}
     for state in CONSUMER_STATES:
         yield right, {**FREE, "consumerState": state}
+    yield right, {**FREE, "product": a_product(autoRenew=True, implicitActivation=True)}
 
 
 def _register() -> Iterator[Question]:

@@ -86,7 +86,7 @@ def leaves_for_another_id(
     number = opened_number(context, after["terms"]["form"])
     _number_must_fit(after, command, number, later=not replaced)
     incarnation = next_incarnation(context["newCard"])
-    new_card = successor(after, command["newCardId"], command["newCardState"], incarnation)
+    new_card = successor(after, context, command["newCardId"], command["newCardState"], incarnation)
     put_number(new_card, number)
     left = "REPLACED" if replaced else "RENEWED"
     succeed(after, new_card, left, reason, outcome, "REGISTER")

@@ -251,6 +251,7 @@ def _replace() -> Iterator[Question]:
         yield {**right, **wrong}, {"generatedCardIdInUse": True}
     yield right, {"generatedCardIdInUse": True}
     yield right, {"consumerState": "INACTIVE"}
+    yield right, {"product": a_product(validityMonths=7, activationMethod="LAST4", bin="520000")}
 
 
 def _renew() -> Iterator[Question]:

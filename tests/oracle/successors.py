@@ -23,10 +23,11 @@ def new_card_must_be_possible(card: Data, context: Data) -> None:
             raise RefusedError("CARD_NOT_ACTIVE")
 
 
-def successor(card: Data, card_id: str, state: str, incarnation: int) -> Data:
-    """What a new card takes over: whose it is, of which product, and its settings."""
+def successor(card: Data, context: Data, card_id: str, state: str, incarnation: int) -> Data:
+    """What a new card takes over: whose it is, of which product as it is now, and its settings."""
     new_card = dict(card)
     new_card.update(cardId=card_id, incarnation=incarnation, state=state)
+    new_card.update(terms=context["product"])
     new_card.update(stateReason=None, suspensions=[], locks=[], ongoingOperation="NONE")
     new_card.update(exp=None, pendingExp=None, last4=None)
     new_card.update(hasAuxiliaryPan=False, auxiliaryExp=None, pendingAuxiliaryExp=None)

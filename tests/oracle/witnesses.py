@@ -104,10 +104,9 @@ def may_fail(event: Data, possible: Sequence[Data]) -> bool:
 def _contexts(event: Data, subject: Data | None, around: Around, moment: str) -> Iterator[Data]:
     shown = event["card"] or {}
     new_card = around.caused[0] if around.caused else shown
-    is_new_to_the_log = event["operation"]["operation"] in ("CREATE", "REGISTER")
     for state, terms, predecessor, holder in every(
         around.consumer_states,
-        around.products if is_new_to_the_log else [None],
+        around.products,
         around.predecessors,
         around.holders,
     ):
@@ -215,7 +214,7 @@ def _renewals(asked: Data, details: Data, card: Data | None, around: Around) -> 
 
 
 def _updates(asked: Data, card: Data | None) -> Iterator[Data]:
-    """Events do not show controls and limits: other ones, and the same once more."""
+    """Other ones, and the same once more."""
     name = asked["command"].removeprefix("UPDATE_").lower()
     yield {**asked, name: {"of": asked["commandId"]}}
     if card is not None and card[name] is not None:

@@ -21,6 +21,7 @@ from tests.oracle.witnesses import Around, may_fail, outcomes, outcomes_of_end
 from tests.support.evidence import Evidence, Logged
 
 _SUBJECTS_NAMED_MAX = 3
+_MAKING_CARDS = {"CREATE", "REGISTER", "REPLACE", "RENEW"}
 _RELINKING = frozenset({"ACTIVATE", "RENEW"})
 # What the issuer sent, or what is sealed, and no event shows.
 _UNTOLD = frozenset(
@@ -199,7 +200,7 @@ class _Walk:
         return Around(
             time_zone=self._time_zones.get(issuer_id, "UTC"),
             consumer_states=self._consumer_states(row, state),
-            products=self._products(row) if kind in ("CREATE", "REGISTER") else [None],
+            products=self._products(row, kind) if kind in _MAKING_CARDS else [None],
             predecessors=self._predecessors(state, caused) if kind in _RELINKING else [None],
             holders=self.states[caused.key] if caused is not None and is_moved else [None],
             caused=[caused.event["card"]] if caused is not None and is_moved else (),
@@ -214,13 +215,14 @@ class _Walk:
         found = [one["state"] for key in keys for one in self._history[key] if one is not None]
         return list(dict.fromkeys(["ACTIVE", *found]))
 
-    def _products(self, row: Logged) -> States:
+    def _products(self, row: Logged, kind: str) -> States:
         """The terms that the card's product ever had; of a card that never was, of any product."""
         prefix = f"{row.event['issuerId']}/product/"
         card = row.event["card"]
         keys = [prefix + card["cardProductId"]] if card else self._with(prefix)
         found = [one["terms"] for key in keys for one in self._history[key] if one is not None]
-        return _distinct([None, *found])
+        # Whoever has a successor has a product.
+        return _distinct(found if card and kind in ("REPLACE", "RENEW") else [None, *found])
 
     def _with(self, prefix: str) -> list[str]:
         return [key for key in self._rows if key.startswith(prefix)]

@@ -10,7 +10,7 @@ from itertools import product as every
 import pytest
 
 from tests.oracle import tables
-from tests.oracle.adapters import disagreements
+from tests.oracle.adapters import disagreements, served
 from tests.oracle.fields import Data
 from tests.oracle.rule_book import expected
 from tests.oracle.situations import (
@@ -167,7 +167,7 @@ def test_the_oracle_itself_reaches_every_cell_and_every_error() -> None:
     for command in QUESTIONS:
         for label, card, asked, context in cases_of(command):
             if asked.get("requestor") is None and ">" not in label:
-                outcome = expected(card, asked, context)
+                outcome = expected(card, asked, served(card, asked, context))
                 state = card["state"] if card else "unknown"
                 seen = "IGNORED" if outcome["ignored"] else outcome["errorCode"]
                 reached.add((command, state, seen))

@@ -111,11 +111,15 @@ def test_a_lock_is_asked_for_by_the_system_unless_said_otherwise() -> None:
     assert (requestor.type, requestor.id) == ("SYSTEM", "SYSTEM")
 
 
-def test_a_card_keeps_the_product_flags_of_its_creation() -> None:
-    there = a_context(product=a_product(form="VIRTUAL", validityMonths=240))
-    decision = ask(a_card(validityMonths=12), "REPLACE", there, **LOST)
-    assert decision.caused[0].card.terms == card_after(decision).terms
-    assert decision.caused[0].card.exp == "0327"
+def test_a_card_keeps_the_product_flags_of_its_creation_and_so_does_its_successor() -> None:
+    """Design.md 3: defining a product again changes it for cards created later."""
+    there = a_context(product=a_product(validityMonths=240))
+    renewed = card_after(ask(a_card(validityMonths=12), "RENEW", there))
+    assert (renewed.terms.validity_months, renewed.pending_exp) == (12, "1227")
+    replaced = ask(a_card(validityMonths=12), "REPLACE", there, **LOST)
+    assert card_after(replaced).terms.validity_months == 12
+    successor = replaced.caused[0].card
+    assert (successor.terms.validity_months, successor.exp) == (240, "0346")
 
 
 def test_encrypted_data_over_its_limit_is_field_invalid_format() -> None:
