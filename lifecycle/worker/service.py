@@ -50,7 +50,7 @@ from lifecycle.worker.opening import (
 )
 from lifecycle.worker.readiness import Readiness
 from lifecycle.worker.retrying import Patience, is_away, patiently
-from lifecycle.worker.taken import Taken, take
+from lifecycle.worker.taken import Taken, parts_of, take
 from lifecycle.worker.transaction import Committed, LaneMovedError, commit_batch
 
 log = structlog.get_logger(__name__)
@@ -269,7 +269,8 @@ class _Worker:
     async def _is_committed(self, batch: Sequence[Taken]) -> bool:
         """Commit a batch; False when its lanes must be read again."""
         try:
-            await self._commit_or_halve(batch)
+            for part in parts_of(batch):
+                await self._commit_or_halve(part)
         except LaneMovedError as moved:
             log.warning("lane_moved", error=str(moved))
             return False

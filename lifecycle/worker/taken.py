@@ -1,9 +1,18 @@
 """A record of a poll with everything that is derived from it before any lock is taken."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from lifecycle.domain.commands import Command, Create, Renew, Replace, Subject, SubjectKind
+from lifecycle.domain.commands import (
+    Command,
+    Create,
+    DefineProduct,
+    Renew,
+    Replace,
+    Subject,
+    SubjectKind,
+)
 from lifecycle.domain.identifiers import generated_card_ids, operation_id
 from lifecycle.domain.sources import Partition, Source
 from lifecycle.kafka.commands import Broken, Parsed, RawRecord
@@ -60,6 +69,37 @@ def take(
         generated = _generated_card_id(parsed.command, identity, home_lane, partition_count)
     lanes = (home_lane, *_lanes_of_named_cards(parsed.command, partition_count))
     return Taken(record, parsed, source, home_lane, identity, lanes, generated, opening)
+
+
+def parts_of(batch: Sequence[Taken]) -> list[list[Taken]]:
+    """`batch` in parts that are decided one after the other; nearly always it is one.
+
+    The number of a new card is drawn before its command is decided, from the range of a product
+    that must be stored by then: so a command does not lie in one part with what defines its
+    product, or makes the card that it replaces.
+    """
+    parts: list[list[Taken]] = [[]]
+    made: set[tuple[SubjectKind, str, str]] = set()
+    for taken in batch:
+        command = taken.parsed.command if isinstance(taken.parsed, Parsed) else None
+        needed = None
+        match command:
+            case Create(issuer_id=issuer_id, card_product_id=card_product_id):
+                needed = (SubjectKind.PRODUCT, issuer_id, card_product_id)
+            case Replace(issuer_id=issuer_id, card_id=card_id):
+                needed = (SubjectKind.CARD, issuer_id, card_id)
+        if needed in made:
+            parts.append([])
+            made.clear()
+        parts[-1].append(taken)
+        match command:
+            case DefineProduct(issuer_id=issuer_id, card_product_id=card_product_id):
+                made.add((SubjectKind.PRODUCT, issuer_id, card_product_id))
+            case Create(issuer_id=issuer_id, card_id=card_id):
+                made.add((SubjectKind.CARD, issuer_id, card_id))
+            case Replace(issuer_id=issuer_id) if taken.generated_card_id is not None:
+                made.add((SubjectKind.CARD, issuer_id, taken.generated_card_id))
+    return parts
 
 
 def named_cards(command: Command) -> tuple[str, ...]:
