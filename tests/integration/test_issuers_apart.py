@@ -69,7 +69,7 @@ async def test_issuers_with_the_same_ids_and_numbers_do_not_meet(
                 _of_other(create("card-3", cardProductId=bank.PHYSICAL)),
                 create("card-4"),
                 _of_other(card("card-4", "DELETE", "d")),
-                _of_other(create("card-5", realCardId="card-4")),
+                _of_other(create("card-5", consumerId="consumer-2", realCardId="card-4")),
                 _of_other(consumer("consumer-1", "CONSUMER_DELETE", "leave")),
                 register("card-6", PANS[1]),
                 card("card-6", "RENEW", "r", **renewal),

@@ -237,6 +237,9 @@ _OTHERWISE: dict[str, object] = {
     "predecessorCardId": "other",
     "successorCardId": "other",
     "deleteAt": "2090-01-01T00:00:00.000Z",
+    "realCardId": "other",
+    "controls": {"other": 1},
+    "limits": {"other": 1},
 }
 
 
@@ -255,6 +258,7 @@ def _changes(event: Json) -> Iterator[Callable[[Json], None]]:
         ("ongoingOperation", "NONE", "RENEWAL"),
         ("origin", "ISSUED", "REGISTERED"),
         ("form", "VIRTUAL", "PHYSICAL"),
+        ("clickToPay", True, False),
     ):
         yield _set("card", name, to=other if event["card"][name] == one else one)
 

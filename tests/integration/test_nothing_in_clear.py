@@ -37,7 +37,7 @@ from tests.support.clear_text import (
     on_topics,
     security_code,
 )
-from tests.support.evidence import Evidence, gather_evidence
+from tests.support.evidence import Evidence
 from tests.support.ground import connected, open_ground
 from tests.support.guarantees import verify_all
 from tests.support.outside import Asked, answer, reply, requests
@@ -268,9 +268,13 @@ def _where_nobody_looks(planted: Planted) -> list[Message]:
     ]
 
 
+# What becomes of the operations that these answers are for, in their order.
+_AFTER_REPLIES = ["SUCCESSFUL", "FIELD_INVALID_FORMAT", "DECRYPTION_FAILED", *["PENDING"] * 5]
+
+
 def _replies(planted: Planted, asked: list[Asked]) -> list[tuple[bytes | None, bytes | None]]:
     """Answers to as many requests, good and hostile ones."""
-    number = encrypted(planted.credentials("a reply"))
+    number = encrypted(planted.credentials("a reply", exp="1233"))
     malformed = encrypted({"pan": planted.pan("a malformed reply"), "cvv": planted.cvv("its code")})
     in_clear = {"pan": planted.pan("a reply in clear"), "cvv": planted.cvv("a reply in clear")}
     ways: list[Callable[[Asked], tuple[bytes | None, bytes | None]]] = [
@@ -283,8 +287,8 @@ def _replies(planted: Planted, asked: list[Asked]) -> list[tuple[bytes | None, b
         lambda one: (one.key, reply(one)[1] + planted.pan("a broken reply").encode()),
         lambda one: (planted.pan("the key of a reply").encode(), reply(one)[1]),
     ]
-    assert len(ways) == len(asked)
-    return [way(one) for way, one in zip(ways, asked, strict=True)]
+    in_order = sorted(asked, key=lambda one: one.key)
+    return [way(one) for way, one in zip(ways, in_order, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +297,8 @@ class Aftermath:
 
     settings: Settings
     evidence: Evidence
-    outcomes: list[tuple[str, str]]
+    found: list[str]
+    wanted: list[str]
     secrets: list[Secret]
     output: list[Place]
 
@@ -303,9 +308,6 @@ class Aftermath:
             *await on_topics(self.settings),
             *await in_tables(self.settings),
         ]
-
-
-_REPLIES = 8
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -331,16 +333,15 @@ async def aftermath(
             await bank.send(ground, [*products, *_where_nobody_looks(planted)])
             sent = [*_by_the_book(planted), *_that_do_not_open(planted)]
             sent += [(message, "SENSITIVE_DATA") for message in _in_clear(planted)]
-            for number in range(_REPLIES):
+            for number, ending in enumerate(_AFTER_REPLIES):
                 old = _register(f"old-{number}", encrypted(planted.credentials(f"card {number}")))
                 moving = {"newCardId": f"next-{number}", "newCardState": "ACTIVE"}
                 sent += [
                     (old, "SUCCESSFUL"),
-                    (card(f"old-{number}", "RENEW", "r", **moving), "PENDING"),
+                    (card(f"old-{number}", "RENEW", "r", **moving), ending),
                 ]
             places = await bank.send(ground, [message for message, _ in sent])
-            asked = await requests(ground, _REPLIES)
-            pending = (await gather_evidence(ground)).outcomes(places)
+            asked = await requests(ground, len(_AFTER_REPLIES))
             await answer(ground, *_replies(planted, asked))
             evidence = await verify_all(ground)
             await worker.stopped()
@@ -349,7 +350,8 @@ async def aftermath(
         yield Aftermath(
             settings=ground,
             evidence=evidence,
-            outcomes=list(zip(pending, [wanted for _, wanted in sent], strict=True)),
+            found=evidence.outcomes(places),
+            wanted=[wanted for _, wanted in sent],
             secrets=[*planted.secrets, *keys_of(keys_document())],
             output=[Place("the log", log), Place("the metrics", metrics)],
         )
@@ -362,9 +364,7 @@ async def test_g10_no_number_code_or_key_is_left_in_clear_anywhere(aftermath: Af
 
 async def test_g10_every_hostile_place_was_reached(aftermath: Aftermath) -> None:
     """Or the search would find nothing because nothing was there."""
-    assert [found for found, _ in aftermath.outcomes] == [
-        wanted for _, wanted in aftermath.outcomes
-    ]
+    assert aftermath.found == aftermath.wanted
     of_replies = Counter(aftermath.evidence.reply_dead_letter_rows.values())
     assert of_replies == {"SENSITIVE_DATA": 5}
     log, metrics = (place.content for place in aftermath.output)
@@ -379,7 +379,7 @@ async def test_numbers_at_rest_are_encrypted_and_authenticated(aftermath: Afterm
     sealing = sealing_with(load_keys(aftermath.settings.keys_file))
     async with connected(aftermath.settings) as connection:
         rows = await connection.fetch("SELECT * FROM pan")
-    assert len(rows) >= _REPLIES
+    assert len(rows) >= len(_AFTER_REPLIES)
     for row in rows:
         life = CardLife(row["issuer_id"], row["card_id"], row["incarnation"])
         number = sealing.unseal(life, Sealed(row["key_id"], row["sealed"])).pan

@@ -4,6 +4,7 @@ The other half of `rule_book`: that one says what a command does, this one how i
 imports nothing of the project either.
 """
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from tests.oracle import tables
@@ -79,10 +80,12 @@ def card_view(card: Data) -> Data:
     names = [
         *("state", "stateReason", "ongoingOperation", "exp", "pendingExp", "last4", "consumerId"),
         *("cardProductId", "origin", "incarnation", "predecessorCardId", "successorCardId"),
+        *("realCardId", "clickToPay"),
     ]
     return {
         **{name: card[name] for name in names},
         "locks": [lock for lock in tables.LOCK_REASON if lock in card["locks"]],
+        **{name: card[name] and json.loads(card[name]) for name in ("controls", "limits")},
         "form": card["terms"]["form"],
         "deleteAt": None if card["deleteAtMs"] is None else instant(card["deleteAtMs"]),
         "usage": {"authorisations": may, "digitise": may, "digitalCards": _digital_cards(card)},

@@ -1,12 +1,11 @@
 """Which commands an operation may come from, as far as its event tells (guarantee G3).
 
 An event does not repeat its command. What it leaves out (whether a RENEW was asked in its first or
-second form, what the new controls are, what was in `encryptedData`) is filled in so that nothing
-stands in the way, in every form that makes a difference. So the operation was legal if the rule
+second form, what was in `encryptedData`) is filled in so that nothing stands in the way, in every
+form that makes a difference. So the operation was legal if the rule
 book gives it for one of these witnesses, and was not if it does so for none.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product as every
@@ -61,6 +60,7 @@ class Around:
     products: Sequence[Data | None] = (None,)
     predecessors: Sequence[Data | None] = (None,)
     holders: Sequence[Data | None] = (None,)
+    real_cards: Sequence[Data | None] = (None,)
     caused: Sequence[Data] = ()
     enrolment_is_pending: bool = False
 
@@ -104,11 +104,12 @@ def may_fail(event: Data, possible: Sequence[Data]) -> bool:
 def _contexts(event: Data, subject: Data | None, around: Around, moment: str) -> Iterator[Data]:
     shown = event["card"] or {}
     new_card = around.caused[0] if around.caused else shown
-    for state, terms, predecessor, holder in every(
+    for state, terms, predecessor, holder, real_card in every(
         around.consumer_states,
         around.products,
         around.predecessors,
         around.holders,
+        around.real_cards,
     ):
         yield {
             "startTimeMs": time_ms(moment),
@@ -124,7 +125,7 @@ def _contexts(event: Data, subject: Data | None, around: Around, moment: str) ->
             "panIsFree": True,
             "cardCvvMatches": True,
             "newCard": holder,
-            "realCard": None,
+            "realCard": real_card,
             "realCardVirtualCards": 0,
             "pending": None,
             "enrolmentIsPending": around.enrolment_is_pending,
@@ -165,16 +166,17 @@ def _commands(event: Data, subject: Data | None, around: Around) -> Iterator[Dat
     elif kind in ("CREATE", "REGISTER"):
         initial = {"consumerId": "anyone", "cardProductId": "any"}
         if operation["status"] != "FAILED":
-            names = ["consumerId", "cardProductId", "state", "deleteAt"]
+            names = ["consumerId", "cardProductId", "state", "deleteAt", "realCardId"]
             initial = {name: event["card"][name] for name in names}
         yield {**asked, **initial, "cardId": event["cardId"], "encryptedData": _JWE}
     elif kind == "RENEW":
         yield from _renewals({**asked, "cardId": event["cardId"]}, details, subject, around)
     else:
-        yield from _others({**asked, "cardId": event["cardId"]}, details, subject)
+        yield from _others({**asked, "cardId": event["cardId"]}, event, subject)
 
 
-def _others(asked: Data, details: Data, card: Data | None) -> Iterator[Data]:
+def _others(asked: Data, event: Data, card: Data | None) -> Iterator[Data]:
+    details, shown = event["operation"]["details"], event["card"] or {}
     match asked["command"]:
         case "ACTIVATE":
             yield {**asked, "last4": card and card["last4"], "encryptedData": _JWE}
@@ -190,7 +192,8 @@ def _others(asked: Data, details: Data, card: Data | None) -> Iterator[Data]:
         case "PRODUCE":
             yield {**asked, "distributionChannel": details.get("distributionChannel", "ANY")}
         case "UPDATE_CONTROLS" | "UPDATE_LIMITS":
-            yield from _updates(asked, card)
+            name = asked["command"].removeprefix("UPDATE_").lower()
+            yield {**asked, name: shown.get(name) or {}}
         case _:
             yield asked
 
@@ -211,11 +214,3 @@ def _renewals(asked: Data, details: Data, card: Data | None, around: Around) -> 
         for state, encrypted in every(states, [brought, None]):
             place = {"newCardId": details.get("newCardId", _ANOTHER_CARD), "newCardState": state}
             yield {**asked, **place, "encryptedData": encrypted}
-
-
-def _updates(asked: Data, card: Data | None) -> Iterator[Data]:
-    """Other ones, and the same once more."""
-    name = asked["command"].removeprefix("UPDATE_").lower()
-    yield {**asked, name: {"of": asked["commandId"]}}
-    if card is not None and card[name] is not None:
-        yield {**asked, name: json.loads(card[name])}

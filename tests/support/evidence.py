@@ -69,6 +69,7 @@ class Evidence:
     consumers: list[asyncpg.Record]
     products: list[asyncpg.Record]
     issuer_time_zones: dict[str, str]
+    clock_offset_seconds: int
 
     @cached_property
     def by_subject(self) -> dict[str, list[Logged]]:
@@ -97,15 +98,24 @@ class Evidence:
         `records` name operations, each under the key of its card.
         """
         end = self.ends.get(operation_id)
-        if end is None or record.key != end.key.encode() or not _is_at(record, end):
+        if end is None or record.key != end.key.encode() or not self._is_at(record, end):
             return False
         named = operation_id.encode()
         alike = [
             other
             for other in records
-            if other.key == record.key and named in (other.value or b"") and _is_at(other, end)
+            if other.key == record.key and named in (other.value or b"") and self._is_at(other, end)
         ]
         return record is alike[0]
+
+    def _is_at(self, record: Record, end: Logged) -> bool:
+        """Whether an operation ended at the time of the record, the clock moved or not yet."""
+        instant = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        end_time = datetime.fromisoformat(end.event["operation"]["endTime"])
+        return any(
+            abs(instant + timedelta(seconds=moved) - end_time) < timedelta(milliseconds=1)
+            for moved in (0, self.clock_offset_seconds)
+        )
 
     def all_commands(self) -> Iterator[Record]:
         """Every record of the command topic."""
@@ -182,6 +192,7 @@ async def gather_evidence(settings: Settings) -> Evidence:
             consumers=await connection.fetch("SELECT * FROM consumer"),
             products=await connection.fetch("SELECT * FROM card_product"),
             issuer_time_zones=settings.issuer_time_zones,
+            clock_offset_seconds=settings.clock_offset_seconds,
         )
 
 
@@ -209,12 +220,6 @@ def _as_logged(rows: list[asyncpg.Record]) -> list[Logged]:
 
 def _places(letters: list[asyncpg.Record], source: str) -> dict[Place, str]:
     return {Place(row[1], row[2]): row[3] for row in letters if row[0] == source}
-
-
-def _is_at(record: Record, end: Logged) -> bool:
-    instant = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    end_time = datetime.fromisoformat(end.event["operation"]["endTime"])
-    return abs(instant - end_time) < timedelta(milliseconds=1)
 
 
 def _without_repeats(records: dict[int, list[Record]], header: str) -> dict[int, list[Record]]:

@@ -21,14 +21,11 @@ from tests.oracle.witnesses import Around, may_fail, outcomes, outcomes_of_end
 from tests.support.evidence import Evidence, Logged
 
 _SUBJECTS_NAMED_MAX = 3
-_MAKING_CARDS = {"CREATE", "REGISTER", "REPLACE", "RENEW"}
 _RELINKING = frozenset({"ACTIVATE", "RENEW"})
+_MAKING_CARDS = frozenset({"CREATE", "REGISTER", "REPLACE", "RENEW"})
 # What the issuer sent, or what is sealed, and no event shows.
 _UNTOLD = frozenset(
-    {
-        *("name", "secondName", "realCardId", "controls", "limits"),
-        *("hasAuxiliaryPan", "auxiliaryExp", "pendingAuxiliaryExp"),
-    }
+    {"name", "secondName", "hasAuxiliaryPan", "auxiliaryExp", "pendingAuxiliaryExp"}
 )
 
 States = list[Data | None]
@@ -203,6 +200,7 @@ class _Walk:
             products=self._products(row, kind) if kind in _MAKING_CARDS else [None],
             predecessors=self._predecessors(state, caused) if kind in _RELINKING else [None],
             holders=self.states[caused.key] if caused is not None and is_moved else [None],
+            real_cards=self._real_cards(row, state) if kind in _MAKING_CARDS else [None],
             caused=[caused.event["card"]] if caused is not None and is_moved else (),
             enrolment_is_pending=bool(self._enrolments[row.key]),
         )
@@ -223,6 +221,15 @@ class _Walk:
         found = [one["terms"] for key in keys for one in self._history[key] if one is not None]
         # Whoever has a successor has a product.
         return _distinct(found if card and kind in ("REPLACE", "RENEW") else [None, *found])
+
+    def _real_cards(self, row: Logged, state: Data | None) -> States:
+        """The card that a virtual card stands for, as it ever was."""
+        card = state or row.event["card"]
+        if row.event["operation"]["operation"] in ("CREATE", "REGISTER"):
+            card = row.event["card"]
+        if card is None or card["realCardId"] is None:
+            return [None]
+        return _distinct(self._history[f"{row.event['issuerId']}/{card['realCardId']}"])
 
     def _with(self, prefix: str) -> list[str]:
         return [key for key in self._rows if key.startswith(prefix)]

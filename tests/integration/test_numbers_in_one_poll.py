@@ -1,11 +1,17 @@
-"""Activation by CVV: the code that counts is the one that came last with the card's number."""
+"""Numbers and codes are the same whatever polls their commands lie in.
+
+What lies on the topic before a worker comes is taken in one poll, and in one transaction if it may.
+"""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from lifecycle.vault.keys import load_keys
+from lifecycle.vault.sealing import CardLife, Sealed, sealing_with
 from tests.integration.test_card_numbers import PANS, register
 from tests.support import bank
-from tests.support.bank import Message, card
+from tests.support.bank import Message, card, create
 from tests.support.fixtures import NewGround
 from tests.support.ground import connected
 from tests.support.guarantees import verify_all
@@ -69,7 +75,6 @@ async def test_a_code_counts_from_the_command_that_brought_it_whatever_poll_that
         await until_settled(ground)
         places = await bank.send(ground, [message for message, _ in one_by_one])
         await until_settled(ground)
-    # What lies there before a worker comes is taken in one poll, and decided in one transaction.
     places += await bank.send(ground, [message for message, _ in at_once])
     async with running_worker(ground):
         evidence = await verify_all(ground)
@@ -78,3 +83,40 @@ async def test_a_code_counts_from_the_command_that_brought_it_whatever_poll_that
     async with connected(ground) as connection:
         assert await connection.fetchval("SELECT count(*) FROM pan") == 2
         assert await connection.fetchval("SELECT count(*) FROM retired_pan") == 2
+
+
+async def test_a_card_has_a_number_even_in_one_poll_with_its_product_or_its_predecessor(
+    new_ground: NewGround, tmp_path: Path
+) -> None:
+    """A number is drawn before the decisions, from the range of the product as it is then."""
+    path = tmp_path / "keys.json"
+    write_keys(path)
+    ground = (await new_ground(partitions=1)).model_copy(update={"keys_file": path})
+    replaced = card("card-1", "REPLACE", "2", reasonCode="CARD_LOST", reason="lost")
+    at_once = [_product(), create("card-1", cardProductId=_BY_CVV), replaced]
+    # Another range for the cards that come after it, and for no others.
+    (first_range, second_range), product = ("40000000", "50000000"), _product()
+    assert product.value is not None
+    body = {**json.loads(product.value), "commandId": "again", "bin": second_range}
+    at_once += [
+        replace(product, value=json.dumps(body).encode()),
+        create("card-2", cardProductId=_BY_CVV),
+    ]
+    places = await bank.send(ground, at_once)
+    async with running_worker(ground):
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(places) == ["SUCCESSFUL"] * len(at_once)
+    sealing = sealing_with(load_keys(path))
+    async with connected(ground) as connection:
+        rows = await connection.fetch("SELECT * FROM pan JOIN card USING (issuer_id, card_id)")
+    numbers = {
+        row["card_id"]: sealing.unseal(
+            CardLife(bank.ISSUER, row["card_id"], 1), Sealed(row["key_id"], row["sealed"])
+        ).pan
+        for row in rows
+    }
+    for row in rows:
+        number = numbers[row["card_id"]]
+        assert number.startswith(second_range if row["card_id"] == "card-2" else first_range)
+        assert number.endswith(row["last4"])
+    assert len(numbers) == 2
