@@ -140,12 +140,16 @@ async def _notice(
     latencies_ms = await _latencies_ms(settings, ordinary, options)
     backlog_per_second = await _backlog_per_second(settings, ordinary, options.backlog)
     fired = left - await _timers_left(settings)
-    return Noticed(
+    noticed = Noticed(
         phase=phase,
         latencies_ms=latencies_ms,
         backlog_per_second=backlog_per_second,
         timers_per_second=fired / (time.monotonic() - begun),
     )
+    console.print(
+        f"{phase}: p50 {noticed.latency_ms(50):.0f} ms, p99 {noticed.latency_ms(99):.0f} ms"
+    )
+    return noticed
 
 
 async def _latencies_ms(
