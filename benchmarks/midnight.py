@@ -345,12 +345,15 @@ def _print(phases: Sequence[Noticed], drained: Drained, options: argparse.Namesp
             f"{phase.timers_per_second:,.0f}",
         )
     console.print(table)
-    first, due, _ = phases
-    console.print(
-        f"While they are due, to before: p50 {due.latency_ms(50) / first.latency_ms(50):.1f},"
-        f" p99 {due.latency_ms(99) / first.latency_ms(99):.1f} times,"
-        f" backlog {due.backlog_per_second / first.backlog_per_second:.2f} times."
-    )
+    before, due, after = phases
+    # Both, because what disturbs the machine may disturb one of them.
+    for other in (before, after):
+        console.print(
+            f"{due.phase}, to {other.phase}:"
+            f" p50 {due.latency_ms(50) / other.latency_ms(50):.1f} times,"
+            f" p99 {due.latency_ms(99) / other.latency_ms(99):.1f} times,"
+            f" backlog {due.backlog_per_second / other.backlog_per_second:.2f} times."
+        )
     console.print(
         f"{options.timers:,} timers fired in {drained.seconds:,.0f} s,"
         f" {options.timers / drained.seconds:,.0f} a second; a look for the next {_CLAIM_ROWS}:"
