@@ -64,8 +64,8 @@ class Credentials:
 def judge_credentials(plaintext: Mapping[str, object]) -> Credentials | ErrorCode:
     """The credentials in an opened `encryptedData`, or why it holds none (domain.md 4, 8).
 
-    FIELD_INVALID_FORMAT when a member is missing, unknown or malformed; PAN_LUHN_INVALID when a
-    number has another length than 10 to 19 digits or a wrong check digit.
+    FIELD_INVALID_FORMAT when a member is missing, unknown or malformed, or both numbers are the
+    same; PAN_LUHN_INVALID when one has another length than 10 to 19 digits or a wrong check digit.
     """
     found = _texts(plaintext)
     if found is None or "pan" not in found or "exp" not in found:
@@ -76,6 +76,9 @@ def judge_credentials(plaintext: Mapping[str, object]) -> Credentials | ErrorCod
         return ErrorCode.FIELD_INVALID_FORMAT
     if any(not is_pan(found[name]) for name in _NUMBERS if name in found):
         return ErrorCode.PAN_LUHN_INVALID
+    if found.get("auxiliaryPan") == found["pan"]:
+        # Two numbers of one card are two numbers.
+        return ErrorCode.FIELD_INVALID_FORMAT
     return Credentials(
         pan=found["pan"],
         exp=found["exp"],

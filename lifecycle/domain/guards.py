@@ -125,11 +125,6 @@ def number_is_there(case: Case) -> bool:
     return case.is_answered or (isinstance(command, Renew) and command.encrypted_data is not None)
 
 
-def plastic_can_be_made(case: Case) -> bool:
-    """There is nothing to produce of a VIRTUAL card."""
-    return card_is_physical(case)
-
-
 def scheme_may_know_the_card(case: Case) -> bool:
     """The card is enrolled in Click to Pay, or is about to be."""
     return case.existing.click_to_pay or case.context.enrolment_is_pending
@@ -319,7 +314,6 @@ GUARDS: dict[str, Callable[[Case], bool]] = {
         card_can_be_renewed,
         reason_replaces,
         number_is_there,
-        plastic_can_be_made,
         scheme_may_know_the_card,
         replacement_is_due,
         card_id_is_reusable,

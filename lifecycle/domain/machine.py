@@ -104,7 +104,6 @@ REQUIREMENT: dict[str, Requirement] = {
     "card_can_be_renewed": Requirement(Stage.STATE, ErrorCode.REPLACEMENT_REQUIRED),
     "a_renewal_waits": Requirement(Stage.STATE, ErrorCode.CARD_EXPIRED),
     "replacement_is_due": Requirement(Stage.STATE, ErrorCode.CARD_EXPIRED),
-    "plastic_can_be_made": Requirement(Stage.STATE, ErrorCode.OPERATION_NOT_ALLOWED),
     "reason_is_stronger": Requirement(Stage.STATE, ErrorCode.ALREADY_SUSPENDED),
     "product_may_have_a_real_card": Requirement(Stage.STATE, ErrorCode.FIELD_INVALID_VALUE),
     "real_card_is_active": Requirement(Stage.STATE, ErrorCode.CARD_NOT_ACTIVE),
@@ -295,10 +294,7 @@ def _settings_and_outside_parties() -> list[_Row]:
             )
             for source in (_INACTIVE, _ACTIVE, _SUSPENDED)
         ),
-        *(
-            _row(make, source, source, "ask_outside", needs=("plastic_can_be_made",))
-            for source in (_INACTIVE, _ACTIVE)
-        ),
+        *(_row(make, source, source, "ask_outside") for source in (_INACTIVE, _ACTIVE)),
         _row(Trigger.CLICK_TO_PAY_ENROLMENT, _ACTIVE, _ACTIVE, "ask_outside"),
         _row(Trigger.CLICK_TO_PAY_UPDATE, _ACTIVE, _ACTIVE, "ask_outside"),
         *(_row(optout, source, source, "ask_outside", given=known) for source in State),

@@ -161,7 +161,7 @@ class NumberChange(NamedTuple):
 class Caused(NamedTuple):
     """An operation on another card that the command's own transaction records (design.md 4).
 
-    It is SUCCESSFUL, shares commandId, correlationId, requestor, and startTime with its cause.
+    It is SUCCESSFUL and shares commandId, correlationId and requestor with its cause.
     """
 
     kind: OperationKind

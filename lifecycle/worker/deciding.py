@@ -346,10 +346,14 @@ class Deciding:
             )
         for ordinal, caused in enumerate(decision.caused, start=1):
             other = Subject(SubjectKind.CARD, caused.card.issuer_id, caused.card.card_id)
+            tracked_other = self._subjects.of(other)
+            assert told.end_time_ms is not None, "what waits has caused nothing yet"
+            # It begins with the record, also when the operation that caused it began long before.
+            time_ms = max(told.end_time_ms, tracked_other.chain.last_time_ms or 0)
             self._record(
-                told,
+                told._replace(start_time_ms=time_ms, end_time_ms=time_ms),
                 other,
-                self._subjects.of(other),
+                tracked_other,
                 caused_operation_id(identity, ordinal),
                 caused.card,
                 (identity, caused),

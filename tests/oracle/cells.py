@@ -182,11 +182,8 @@ def _first_use_must_count(card: Data, context: Data) -> None:
 
 
 def _is_ordered(
-    after: Data, _command: Data, _context: Data, outcome: Data, _reason: str | None
+    _after: Data, _command: Data, _context: Data, outcome: Data, _reason: str | None
 ) -> None:
-    # Ours: there is no plastic of a VIRTUAL card.
-    if after["terms"]["form"] == "VIRTUAL":
-        raise RefusedError("OPERATION_NOT_ALLOWED")
     outcome["status"] = "PENDING"
     outcome["request"] = "PRODUCE"
 

@@ -33,6 +33,7 @@ def verify_evidence(evidence: Evidence) -> None:
     verify_no_command_takes_effect_twice(evidence)
     verify_pending_operations(evidence)
     verify_commands_of_a_card_keep_their_order(evidence)
+    verify_time_does_not_step_back(evidence)
     verify_every_path_is_legal(evidence)
     verify_events_lie_on_their_partition(evidence)
     verify_hash_chains(evidence)
@@ -234,6 +235,13 @@ def verify_commands_of_a_card_keep_their_order(evidence: Evidence) -> None:
 
 
 # --- G4
+
+
+def verify_time_does_not_step_back(evidence: Evidence) -> None:
+    """Design.md 4: no operation starts before the last one of its subject did."""
+    for key, rows in evidence.by_subject.items():
+        started = [row.event["operation"]["startTime"] for row in rows if not row.is_end]
+        assert started == sorted(started), key
 
 
 def verify_events_lie_on_their_partition(evidence: Evidence) -> None:

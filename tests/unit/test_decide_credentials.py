@@ -49,6 +49,7 @@ def test_all_that_a_card_may_have_is_taken() -> None:
         {**RIGHT, "cvv": "12345"},
         {**RIGHT, "auxiliaryPan": PAN},
         {**RIGHT, "auxiliaryExp": "0930"},
+        {**RIGHT, "auxiliaryPan": PAN, "auxiliaryExp": "0930"},
         {**RIGHT, "holder": "ANN"},
         {**RIGHT, "pan": "4000001234567890", "exp": "13"},
     ],

@@ -156,14 +156,13 @@ class TestOtherKinds:
     @pytest.mark.parametrize(
         ("card", "code"),
         [
-            (a_card(), "OPERATION_NOT_ALLOWED"),
             (a_card(State.SUSPENDED, terms=PHYSICAL), "OPERATION_NOT_ALLOWED"),
             (a_card(State.EXPIRED, terms=PHYSICAL), "OPERATION_NOT_ALLOWED"),
             (a_card(State.DELETED, terms=PHYSICAL), "CARD_DELETED"),
             (None, "CARD_NOT_FOUND"),
         ],
     )
-    def test_other_plastic_is_not(self, card: Card | None, code: str) -> None:
+    def test_other_cards_are_not(self, card: Card | None, code: str) -> None:
         assert refused(card, "PRODUCE", distribution_channel="BRANCH_7") == code
 
     @pytest.mark.parametrize("name", ["CLICK_TO_PAY_ENROLMENT", "CLICK_TO_PAY_UPDATE"])
