@@ -13,7 +13,7 @@ from tests.support.bank import Message, card, create
 from tests.support.fixtures import NewGround
 from tests.support.ground import connected
 from tests.support.guarantees import senders_headers, verify_all
-from tests.support.reading import Record, read_topic, until_settled
+from tests.support.reading import Record, read_topic, until_no_lag, until_settled
 from tests.support.worker import running_worker
 from tests.unit import evil_batches as evil
 
@@ -263,6 +263,19 @@ async def test_only_committed_transactions_of_a_bank_are_taken(ground: Settings)
     assert not any("never-" in key for key in evidence.by_subject)
     uncommitted = await read_topic(ground, topics_of(ground).commands, "read_uncommitted")
     assert _count(uncommitted) == _count(evidence.commands) + 6 * len(never)
+
+
+async def test_markers_of_transactions_are_no_lag(ground: Settings) -> None:
+    """G9: also for a tool that compares the group's offsets with the ends of the partitions."""
+    replies = topics_of(ground).replies
+    everywhere = [create(f"never-{number}").on(number) for number in range(ground.partitions)]
+    async with running_worker(ground):
+        await bank.send_in_transaction(ground, bank.PRODUCTS, commit=True)
+        await bank.send_in_transaction(ground, [Message(b"key", b"{")], commit=True, topic=replies)
+        await until_no_lag(ground)
+        await bank.send_in_transaction(ground, everywhere, commit=False)
+        await bank.send_in_transaction(ground, everywhere, commit=False, topic=replies)
+        await until_no_lag(ground)
 
 
 def _count(records: dict[int, list[Record]]) -> int:
