@@ -2,8 +2,9 @@
 
 import re
 from base64 import b64encode
-from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from heapq import heappush, heappushpop
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from lifecycle.cli.exits import Exit, Problem, reaching_kafka, run
 from lifecycle.cli.rendering import fields_table, json_line, rows_table
 from lifecycle.cli.rendering import show as show_view
 from lifecycle.domain.sources import Source
-from lifecycle.kafka.dead_letters import OWN_HEADER_PREFIX
+from lifecycle.kafka.dead_letters import OWN_HEADERS
 from lifecycle.kafka.events import instant
 from lifecycle.kafka.records import RawRecord
 from lifecycle.kafka.sending import CommandRecord, SendingStoppedError, send_commands
@@ -27,6 +28,7 @@ dead_letters = typer.Typer(
 RESENT_FROM = "resent-from"
 SHOWN_BY_DEFAULT_MAX = 50
 LIMIT_MAX = 10_000
+_WORDS = {Source.COMMANDS: ("command", "commands"), Source.REPLIES: ("reply", "replies")}
 _ID = re.compile(r"([0-9]{1,4})-([0-9]{1,18})")
 
 Ids = Annotated[list[str], typer.Argument(help="<partition>-<offset>, as listed.", metavar="ID...")]
@@ -38,7 +40,7 @@ class Letter:
 
     record: RawRecord
     about: dict[str, str]
-    """The `dlq-` headers, without the prefix."""
+    """The headers that the service wrote."""
 
     @property
     def id(self) -> str:
@@ -48,14 +50,14 @@ class Letter:
     @property
     def is_value_left_out(self) -> bool:
         """It held a card number."""
-        return "value-sha256" in self.about
+        return "dlq-value-sha256" in self.about
 
 
 def _letter(record: RawRecord) -> Letter:
     about = {
-        name.removeprefix(OWN_HEADER_PREFIX): (content or b"").decode(errors="replace")
+        name: (content or b"").decode(errors="replace")
         for name, content in record.headers
-        if name.startswith(OWN_HEADER_PREFIX)
+        if name in OWN_HEADERS
     }
     return Letter(record, about)
 
@@ -79,29 +81,45 @@ def list_(
 
 
 async def _list(settings: Settings, limit: int | None, *, as_json: bool) -> None:
-    newest: deque[Letter] = deque(maxlen=limit or SHOWN_BY_DEFAULT_MAX)
-    count = 0
     with reaching_kafka(settings):
-        async for record in read_all(settings, topics_of(settings).dead_letters):
-            count += 1
-            letter = _letter(record)
-            if as_json and limit is None:
-                json_line(_summary(letter))
-            else:
-                newest.append(letter)
-    letters = sorted(newest, key=lambda letter: letter.record.timestamp)
+        records = read_all(settings, topics_of(settings).dead_letters)
+        if as_json and limit is None:
+            async for record in records:
+                json_line(_summary(_letter(record)))
+            return
+        rows, count = await newest_of(records, limit or SHOWN_BY_DEFAULT_MAX)
     if as_json:
-        for letter in letters:
-            json_line(_summary(letter))
+        for row in rows:
+            json_line(row)
         return
-    rows = [_summary(letter) for letter in letters]
     show_view(
         rows_table(
             ("id", "time", "code", "key", "error"),
             ((row["id"], row["time"], row["code"], row["key"], row["error"]) for row in rows),
         )
     )
-    typer.echo(f"{len(letters)} of {count} dead letters")
+    typer.echo(f"{len(rows)} of {count} dead letters")
+
+
+async def newest_of(
+    records: AsyncIterator[RawRecord], limit: int
+) -> tuple[list[dict[str, object]], int]:
+    """What is listed of the newest `limit` of `records`, oldest first, and how many there are.
+
+    They come partition by partition, so that any of them may be among the newest. Only so many are
+    kept, and nothing of their values.
+    """
+    newest: list[tuple[int, int, int, dict[str, object]]] = []
+    count = 0
+    async for record in records:
+        count += 1
+        # No two lie at the same place: what is listed of them is never compared.
+        ranked = (record.timestamp, record.partition, record.offset, _summary(_letter(record)))
+        if len(newest) < limit:
+            heappush(newest, ranked)
+        else:
+            heappushpop(newest, ranked)
+    return [listed for *_, listed in sorted(newest)], count
 
 
 def _summary(letter: Letter) -> dict[str, object]:
@@ -109,14 +127,14 @@ def _summary(letter: Letter) -> dict[str, object]:
     return {
         "id": letter.id,
         "time": instant(record.timestamp),
-        "code": about.get("error-code"),
-        "error": about.get("error"),
+        "code": about.get("dlq-error-code"),
+        "error": about.get("dlq-error"),
         "key": _text(record.key),
         "command": {
-            "topic": about.get("topic"),
-            "partition": _number(about.get("partition")),
-            "offset": _number(about.get("offset")),
-            "timestamp": _number(about.get("timestamp")),
+            "topic": about.get("dlq-topic"),
+            "partition": _number(about.get("dlq-partition")),
+            "offset": _number(about.get("dlq-offset")),
+            "timestamp": _number(about.get("dlq-timestamp")),
         },
     }
 
@@ -154,11 +172,11 @@ def _content(letter: Letter) -> dict[str, object]:
         "headers": [
             [name, _text(content)]
             for name, content in letter.record.headers
-            if not name.startswith(OWN_HEADER_PREFIX)
+            if name not in OWN_HEADERS
         ]
     }
     if letter.is_value_left_out:
-        return content | {"value": None, "valueLeftOutSha256": letter.about["value-sha256"]}
+        return content | {"value": None, "valueLeftOutSha256": letter.about["dlq-value-sha256"]}
     try:
         return content | {"value": None if value is None else value.decode()}
     except UnicodeDecodeError:
@@ -175,14 +193,15 @@ def resend(ids: Ids) -> None:
     Example: `lifecycle dead-letters resend 3-0 7-12`
     """
     sent = run(lambda settings: _resend(settings, ids))
-    typer.echo(f"sent {sent} command{'' if sent == 1 else 's'} again")
+    counted = [f"{count} {_WORDS[source][count > 1]}" for source, count in sorted(sent.items())]
+    typer.echo(f"sent {' and '.join(counted)} again")
 
 
-async def _resend(settings: Settings, ids: list[str]) -> int:
+async def _resend(settings: Settings, ids: list[str]) -> dict[Source, int]:
     replies_topic = topics_of(settings).replies
     by_source: dict[Source, list[CommandRecord]] = {}
     for letter in await _find_all(settings, ids):
-        was_reply = letter.about.get("topic") == replies_topic
+        was_reply = letter.about.get("dlq-topic") == replies_topic
         source = Source.REPLIES if was_reply else Source.COMMANDS
         by_source.setdefault(source, []).append(_command(letter))
     with reaching_kafka(settings):
@@ -191,7 +210,7 @@ async def _resend(settings: Settings, ids: list[str]) -> int:
                 await send_commands(settings, records, source=source)
         except SendingStoppedError as error:
             raise Problem(str(error)) from error
-    return sum(map(len, by_source.values()))
+    return {source: len(records) for source, records in by_source.items()}
 
 
 def _command(letter: Letter) -> CommandRecord:
@@ -202,9 +221,9 @@ def _command(letter: Letter) -> CommandRecord:
             " there is nothing to send. Nothing was sent; its sender must send it without the"
             " number."
         )
-    if record.key is None and letter.about.get("error-code") == "SENSITIVE_DATA":
+    if record.key is None and letter.about.get("dlq-error-code") == "SENSITIVE_DATA":
         raise Problem(
-            f"{letter.id} is SENSITIVE_DATA: its key was left out, so no command can be made of it."
+            f"{letter.id} is SENSITIVE_DATA: its key was left out, so it can't be sent as it came."
             " Nothing was sent."
         )
     if record.key is None and record.value is None:
@@ -212,7 +231,7 @@ def _command(letter: Letter) -> CommandRecord:
     kept = [
         (name, content)
         for name, content in record.headers
-        if not name.startswith(OWN_HEADER_PREFIX) and name != RESENT_FROM
+        if name not in OWN_HEADERS and name != RESENT_FROM
     ]
     return CommandRecord(
         key=record.key,

@@ -19,7 +19,18 @@ from lifecycle.kafka.strict_json import parse_object
 
 __all__ = ["DeadLetter", "DeadLetterCode", "dead_letter"]
 
-OWN_HEADER_PREFIX = "dlq-"
+OWN_HEADERS = frozenset(
+    {
+        "dlq-error-code",
+        "dlq-error",
+        "dlq-topic",
+        "dlq-partition",
+        "dlq-offset",
+        "dlq-timestamp",
+        "dlq-value-sha256",
+    }
+)
+"""The headers that the service writes; any other, whatever its name, is its sender's."""
 _PLACES_NAMED_MAX = 3
 
 
@@ -40,13 +51,11 @@ def dead_letter(record: RawRecord, code: DeadLetterCode, error: str) -> DeadLett
     """`record` as a dead letter: SENSITIVE_DATA when it holds a card number, otherwise `code`.
 
     `error` must not echo what was sent; it is cut to `ERROR_CHARACTERS_MAX`. Never raises.
-    `dlq-` headers of a dead letter that was sent again are replaced by ours.
+    Headers by our own names, of a dead letter that was sent again, are replaced by ours.
     """
     key, value = record.key, record.value
     headers: list[tuple[str, bytes | None]] = [
-        (name, content)
-        for name, content in record.headers
-        if not name.startswith(OWN_HEADER_PREFIX)
+        (name, content) for name, content in record.headers if name not in OWN_HEADERS
     ]
     in_value = _in_value(value)
     in_headers = [_in_header(name, content) for name, content in headers]

@@ -56,6 +56,8 @@ class Intake:
         self._topics = source_topics(settings)
         self._sources = {topic: source for source, topic in self._topics.items()}
         self._on_poll = on_poll
+        # The offset of the first record of each partition, by topic and partition.
+        self._in_hand: dict[tuple[str, int], int] = {}
         self._broker = KafkaBroker(
             client_options(settings)["bootstrap_servers"],
             security=_security(settings),
@@ -120,19 +122,36 @@ class Intake:
                 self._consumer.resume(tp)
 
     async def commit(self, positions: Mapping[Partition, int]) -> None:
-        """Let Kafka's committed offsets follow, for lag tools only.
+        """Let Kafka's committed offsets follow `positions`, for lag tools only.
+
+        They follow further than that over what is never handed out, such as the marker at the end
+        of a transaction: no lane moves over it, and a lag that stays for ever would say nothing.
 
         Raises:
             KafkaError: nothing depends on it.
         """
         assigned = self._consumer.assignment()
-        offsets = {
-            tp: OffsetAndMetadata(offset, "")
+        ours = {
+            tp: offset
             for partition, offset in positions.items()
             if (tp := self._topic_partition(partition)) in assigned
         }
+        offsets = {
+            tp: OffsetAndMetadata(max(offset, await self._handed_out_before(tp)), "")
+            for tp, offset in ours.items()
+        }
         if offsets:
             await self._consumer.commit(offsets)
+
+    async def _handed_out_before(self, tp: TopicPartition) -> int:
+        """Below this offset no record waits to be taken.
+
+        The consumer's own position moves in the same step of the event loop in which a poll comes
+        into hand, and is 0 while a partition is held: the lane's is above it then.
+        """
+        first = self._in_hand.get(tp)
+        position: int = await self._consumer.position(tp) if first is None else first
+        return position
 
     def partitions_of(self, assigned: set[TopicPartition]) -> set[Partition]:
         """The partitions that aiokafka names."""
@@ -149,7 +168,13 @@ class Intake:
         return consumer
 
     async def _handle(self, records: Sequence[RawRecord]) -> None:
-        await self._on_poll(records)
+        self._in_hand = {
+            (record.topic, record.partition): record.offset for record in reversed(records)
+        }
+        try:
+            await self._on_poll(records)
+        finally:
+            self._in_hand = {}
 
 
 class _PollErrors:

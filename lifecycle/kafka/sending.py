@@ -117,7 +117,7 @@ async def send_commands(
             sent += acknowledged
             if acknowledged < len(part):
                 raise SendingStoppedError(
-                    f"Kafka took {sent} of {len(records)} commands and then refused or stopped"
+                    f"Kafka took {sent} of {len(records)} {source} and then refused or stopped"
                     " answering. Send all of them again: those that it took are duplicates then."
                 )
     finally:

@@ -17,6 +17,7 @@ CARD_NUMBER_DIGITS_MIN = 13
 CARD_NUMBER_DIGITS_MAX = 19
 
 _FREE_TEXTS = frozenset({"reason", "name", "secondName"})
+_SETTINGS_OBJECTS = frozenset({"controls", "limits"})
 _SENDERS_IDS = frozenset({"commandId", "correlationId", "operationId"})
 _SENDERS_ID_DIGITS = frozenset({15, 16})
 _IDENTIFIERS = frozenset({"issuerId", "cardId", "consumerId", "cardProductId"})
@@ -55,9 +56,10 @@ def is_suspicious(raw: bytes) -> bool:
 def in_fields(members: Mapping[str, object]) -> Iterator[Finding]:
     """The fields of a JSON object, at any depth, that hold a card number by their own rule.
 
-    `encryptedData` may hold anything. Names of fields are searched too.
+    `encryptedData` may hold anything. Names of fields are searched too. What is inside `controls`
+    and `limits` is published as it is: all of it is searched as a free text, whatever its name.
     """
-    return _in_members(members, "")
+    return _in_members(members, "", is_free=False)
 
 
 def in_text(text: str) -> bool:
@@ -89,27 +91,27 @@ def in_bytes(raw: bytes, *, is_readable_object: bool = True) -> bool:
     return any(in_free_text(reading) for reading in readings)
 
 
-def _in_members(members: Mapping[str, object], prefix: str) -> Iterator[Finding]:
+def _in_members(members: Mapping[str, object], prefix: str, *, is_free: bool) -> Iterator[Finding]:
     for name, member in members.items():
-        if in_text(name):
+        if in_free_text(name) if is_free else in_text(name):
             yield Finding("the name of a field", is_identifier=False)
-        yield from _in_value(name, member, prefix)
+        yield from _in_value(name, member, prefix, is_free=is_free or name in _SETTINGS_OBJECTS)
 
 
-def _in_value(name: str, value: object, prefix: str) -> Iterator[Finding]:
+def _in_value(name: str, value: object, prefix: str, *, is_free: bool) -> Iterator[Finding]:
     path = f"{prefix}{shown(name)}"
     if isinstance(value, str):
-        if _string_holds_card_number(name, value):
+        if in_free_text(value) if is_free else _string_holds_card_number(name, value):
             yield Finding(f"field {path}", name in _IDENTIFIERS)
     elif isinstance(value, int | float):
         # Inside an object, that is controls or limits, numbers are stored and published as well.
         if prefix and in_text(repr(value)):
             yield Finding(f"field {path}", is_identifier=False)
     elif isinstance(value, dict):
-        yield from _in_members(value, f"{path}.")
+        yield from _in_members(value, f"{path}.", is_free=is_free)
     elif isinstance(value, list):
         for element in value:
-            yield from _in_value(name, element, prefix)
+            yield from _in_value(name, element, prefix, is_free=is_free)
 
 
 def _string_holds_card_number(name: str, value: str) -> bool:

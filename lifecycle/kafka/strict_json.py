@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NoReturn, cast
 
+from lifecycle.domain.settings_objects import INTEGER_MAX
 from lifecycle.kafka.records import DeadLetterCode, RefusedError
 
 NESTING_LEVELS_MAX = 64
@@ -19,8 +20,6 @@ that the same text has the same outcome whoever calls."""
 
 _BLANKS = " \t\n\r"
 _BYTE_ORDER_MARK = "\ufeff"
-_INTEGER_MAX = 2**53 - 1
-"""Largest integer that RFC 8785, whose numbers are doubles, tells from its neighbours."""
 _INTEGER_CHARACTERS_EXACT_MAX = 15
 
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
@@ -106,7 +105,7 @@ def _number(digits: str) -> int | float:
     number = float(digits)
     if math.isinf(number):
         raise _not_json("a number is too large for a double")
-    if number.is_integer() and abs(number) <= _INTEGER_MAX:
+    if number.is_integer() and abs(number) <= INTEGER_MAX:
         return int(number)
     return number
 

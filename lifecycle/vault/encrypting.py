@@ -13,7 +13,14 @@ from joserfc.errors import JoseError
 from joserfc.jwk import Key, import_key
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lifecycle.vault.keys import KEYS_MAX, OPENING, Algorithm, KeysError, read_public_file
+from lifecycle.vault.keys import (
+    KEYS_MAX,
+    OPENING,
+    Algorithm,
+    KeysError,
+    Status,
+    read_public_file,
+)
 from lifecycle.vault.opening import CONTENT_ENCRYPTION
 
 PLAINTEXT_BYTES_MAX = 5_000
@@ -46,10 +53,12 @@ def read_public_keys(path: Path) -> dict[str, list[dict[str, Any]]]:
 def encrypt_for(
     jwks: Mapping[str, Sequence[Mapping[str, Any]]], algorithm: Algorithm, plaintext: bytes
 ) -> str:
-    """A compact JWE for the first key of `jwks` that fits `algorithm`.
+    """A compact JWE for the first key of `jwks` that fits `algorithm` and is current.
+
+    A key says that it is not when a keys file is taken for its public part.
 
     Raises:
-        KeysError: none fits.
+        KeysError: there is none.
     """
     kid, key = _first(jwks, algorithm)
     header = {"alg": algorithm.value, "enc": CONTENT_ENCRYPTION}
@@ -62,10 +71,10 @@ def _first(
     jwks: Mapping[str, Sequence[Mapping[str, Any]]], algorithm: Algorithm
 ) -> tuple[str | None, Key]:
     for jwk in jwks["keys"]:
-        if jwk.get("alg") != algorithm:
+        if jwk.get("alg") != algorithm or jwk.get("status", Status.CURRENT) != Status.CURRENT:
             continue
         try:
             return jwk.get("kid"), import_key(dict(jwk))
         except (JoseError, ValueError, TypeError, KeyError):
             raise KeysError(f"the key {jwk.get('kid')} is no public key that works") from None
-    raise KeysError(f'no key has "alg": "{algorithm}": choose another --kind')
+    raise KeysError(f'no current key has "alg": "{algorithm}": choose another --kind')

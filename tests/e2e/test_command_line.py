@@ -9,6 +9,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import asyncpg
+from aiokafka import AIOKafkaProducer
 
 from tests.e2e.conftest import PROGRAM, World, ended
 from tests.support.waiting import until
@@ -181,6 +182,22 @@ async def test_a_dead_letter_is_listed_shown_and_sent_again_as_it_came(world: Wo
     again = json.loads(await world.ok("dead-letters", "show", second["id"], "--json"))
     assert (again["key"], again["value"]) == (shown["key"], shown["value"])
     assert again["headers"] == [["resent-from", first["id"]]]
+
+
+async def test_what_came_as_a_reply_is_sent_again_as_a_reply(world: World) -> None:
+    topic = f"{world.environment['LIFECYCLE_TOPIC_PREFIX']}.replies.v1"
+    servers = world.environment["LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS"]
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+        await producer.send_and_wait(
+            topic, b"{", key=f"{ISSUER}/answered".encode(), headers=[("dlq-mine", b"1")]
+        )
+    [letter] = await dead_letters(world, "answered", 1)
+    assert await world.ok("dead-letters", "resend", letter["id"]) == "sent 1 reply again\n"
+
+    _, again = await dead_letters(world, "answered", 2)
+    assert [one["command"]["topic"] for one in (letter, again)] == [topic, topic]
+    shown = json.loads(await world.ok("dead-letters", "show", again["id"], "--json"))
+    assert shown["headers"] == [["dlq-mine", "1"], ["resent-from", letter["id"]]]
 
 
 async def dead_letters(world: World, card: object, count: int) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from tests.support import bank
 from tests.support.bank import Message, card, create
 from tests.support.fixtures import NewGround
 from tests.support.ground import connected
-from tests.support.guarantees import verify_all
-from tests.support.reading import Record, read_topic, until_settled
+from tests.support.guarantees import senders_headers, verify_all
+from tests.support.reading import Record, read_topic, until_no_lag, until_settled
 from tests.support.worker import running_worker
 from tests.unit import evil_batches as evil
 
@@ -102,7 +102,9 @@ POISON: dict[str, tuple[Message, str]] = {
         "NOT_JSON",
     ),
     "our own headers": (
-        Message(KEY, b"{", (("resent-from", b"0-1"), ("dlq-error-code", b"MINE"))),
+        Message(
+            KEY, b"{", (("resent-from", b"0-1"), ("dlq-error-code", b"MINE"), ("dlq-mine", b"1"))
+        ),
         "NOT_JSON",
     ),
 }
@@ -132,10 +134,8 @@ async def test_every_kind_of_poison_leaves_its_neighbours_in_one_poll_untouched(
     assert set(outcomes[0::3] + outcomes[2::3]) == {"SUCCESSFUL"}
     assert len(evidence.batches) == 1
     for (name, (poison, _)), letter in zip(POISON.items(), evidence.dead_letters[0], strict=True):
-        own = [header for header in letter.headers if not header[0].startswith("dlq-")]
         assert (letter.key, letter.value) == (poison.key, poison.value), name
-        sent = [header for header in poison.headers if not header[0].startswith("dlq-")]
-        assert own == sent, name
+        assert senders_headers(letter) == senders_headers(poison), name
     # Nothing of it reached the victim, which nobody created.
     assert f"{bank.ISSUER}/victim" not in evidence.by_subject
 
@@ -263,6 +263,19 @@ async def test_only_committed_transactions_of_a_bank_are_taken(ground: Settings)
     assert not any("never-" in key for key in evidence.by_subject)
     uncommitted = await read_topic(ground, topics_of(ground).commands, "read_uncommitted")
     assert _count(uncommitted) == _count(evidence.commands) + 6 * len(never)
+
+
+async def test_markers_of_transactions_are_no_lag(ground: Settings) -> None:
+    """G9: also for a tool that compares the group's offsets with the ends of the partitions."""
+    replies = topics_of(ground).replies
+    everywhere = [create(f"never-{number}").on(number) for number in range(ground.partitions)]
+    async with running_worker(ground):
+        await bank.send_in_transaction(ground, bank.PRODUCTS, commit=True)
+        await bank.send_in_transaction(ground, [Message(b"key", b"{")], commit=True, topic=replies)
+        await until_no_lag(ground)
+        await bank.send_in_transaction(ground, everywhere, commit=False)
+        await bank.send_in_transaction(ground, everywhere, commit=False, topic=replies)
+        await until_no_lag(ground)
 
 
 def _count(records: dict[int, list[Record]]) -> int:

@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -61,14 +62,20 @@ def check_holder_name(name: str | None) -> None:
 
 
 def settings_text(settings: object) -> str | None:
-    """Sorted JSON; None when it is too long or too deep. Only for numbers that all write alike."""
+    """Sorted JSON; None when it is too long, too deep or holds a number that a double may alter.
+
+    Only for other numbers that all write alike.
+    """
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    outside_strings = re.sub(r'"(\\.|[^"\\])*"', "", text)
     depth = deepest = 0
-    for character in re.sub(r'"(\\.|[^"\\])*"', "", text):
+    for character in outside_strings:
         depth += (character in "[{") - (character in "]}")
         deepest = max(deepest, depth)
     fits = len(text) <= tables.SETTINGS_CHARACTERS_MAX and deepest <= tables.SETTINGS_LEVELS_MAX
-    return text if fits else None
+    numbers = map(Decimal, re.findall(r"-?[0-9][0-9.eE+-]*", outside_strings))
+    exact = all(abs(one) < 2**53 or one % 1 for one in numbers)
+    return text if fits and exact else None
 
 
 def check_values(command: Data) -> None:

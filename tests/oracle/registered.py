@@ -284,6 +284,9 @@ def _settings(field: str) -> Iterator[Question]:
         {"a": "x" * 4088},
         {"a": "x" * 4089},
         {"a": '"\\[[[[[['},
+        {"a": 2**53 - 1, "b": 1 - 2**53},
+        {"a": [{"b": float(2**53)}]},
+        {"a": -1e16},
     ]:
         yield {field: settings}, {}
 

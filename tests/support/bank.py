@@ -110,17 +110,20 @@ async def send(
 ) -> list[Place]:
     """Send `messages` in their order; where each of them lies."""
     async with _producer(settings, compression_type=compression) as producer:
-        return await _send(producer, settings, messages)
+        return await _send(producer, topics_of(settings).commands, messages)
 
 
 async def send_in_transaction(
-    settings: Settings, messages: Iterable[Message], *, commit: bool
+    settings: Settings, messages: Iterable[Message], *, commit: bool, topic: str | None = None
 ) -> list[Place]:
-    """Send `messages` in one Kafka transaction that is committed or aborted."""
+    """Send `messages` in one Kafka transaction that is committed or aborted.
+
+    They go to the command topic, if no other one is named.
+    """
     transactional_id = f"{settings.topic_prefix}.bank"
     async with _producer(settings, transactional_id=transactional_id) as producer:
         await producer.begin_transaction()
-        places = await _send(producer, settings, messages)
+        places = await _send(producer, topic or topics_of(settings).commands, messages)
         await (producer.commit_transaction() if commit else producer.abort_transaction())
         return places
 
@@ -148,10 +151,7 @@ async def send_batch(settings: Settings, batch: bytes, partition: int) -> None:
         await (await producer.send_batch(builder, topic, partition=partition))
 
 
-async def _send(
-    producer: AIOKafkaProducer, settings: Settings, messages: Iterable[Message]
-) -> list[Place]:
-    topic = topics_of(settings).commands
+async def _send(producer: AIOKafkaProducer, topic: str, messages: Iterable[Message]) -> list[Place]:
     acknowledged = [
         await producer.send(
             topic,

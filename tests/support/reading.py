@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from lifecycle.kafka.topics import topics_of
 from lifecycle.settings import Settings
@@ -116,6 +117,33 @@ async def until_taken(settings: Settings, records: int) -> None:
             return bool(taken >= records)
 
         await until(are_taken, f"{records} commands to be taken")
+
+
+async def until_no_lag(settings: Settings) -> None:
+    """Wait until the group's offsets are those of the ends, as an operator's tool compares them.
+
+    Raises:
+        TimeoutError: they are not.
+    """
+    topics = topics_of(settings)
+    partitions = [
+        TopicPartition(topic, number)
+        for topic in (topics.commands, topics.replies)
+        for number in range(settings.partitions)
+    ]
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+
+        async def is_at_the_ends() -> bool:
+            # The marker of a transaction comes some time after its commit: the ends still move.
+            ends = await _ends(settings, partitions)
+            found = await admin.list_consumer_group_offsets(settings.consumer_group)
+            return {tp: found[tp].offset for tp in partitions if tp in found} == ends
+
+        await until(is_at_the_ends, "the group's lag to reach 0")
+    finally:
+        await admin.close()
 
 
 async def until_settled(settings: Settings, *, seconds_max: float = 60.0) -> None:

@@ -265,6 +265,8 @@ class TestSettings:
             {"a": "x" * 4096},
             {str(number): number for number in range(1000)},
             {"a": 2**60},
+            {"a": 2.0**53},
+            {"a": [{"b": -1e16}]},
             {"a": float("nan")},
             {"a": object()},
             {"a": "\ud800"},

@@ -1,6 +1,7 @@
 """`keys` and `encrypt`: what they print, what they keep to themselves, and their exit codes."""
 
 import json
+from base64 import urlsafe_b64decode
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from lifecycle.cli.app import app
 from lifecycle.vault.fingerprints import fingerprints_with
-from lifecycle.vault.keys import load_keys
+from lifecycle.vault.keys import Algorithm, load_keys
 from lifecycle.vault.opening import Opener
 from tests.unit.vault_keys import PLAINTEXT, keys_document, write_keys
 
@@ -71,6 +72,18 @@ def test_what_is_encrypted_for_the_public_keys_opens_with_the_private_ones(file:
         done = lifecycle("encrypt", *arguments, given=json.dumps(PLAINTEXT))
         assert (done.exit_code, done.stderr) == (0, "")
         assert opened_with(file, done.stdout) == PLAINTEXT
+
+
+def test_of_a_keys_file_with_old_and_staged_keys_the_current_one_is_encrypted_for(
+    file: Path,
+) -> None:
+    lifecycle("keys", "rotate", "--kind", "ecdh")
+    lifecycle("keys", "rotate", "--kind", "ecdh", "--stage")
+    done = lifecycle("encrypt", "--kind", "ecdh", "--to", str(file), given=json.dumps(PLAINTEXT))
+    header = json.loads(urlsafe_b64decode(done.stdout.partition(".")[0] + "=="))
+    current = load_keys(file).current(Algorithm.ECDH_ES)
+    assert current is not None
+    assert header["kid"] == current.kid
 
 
 def test_a_warning_of_the_files_rights_is_not_among_what_is_printed(file: Path) -> None:

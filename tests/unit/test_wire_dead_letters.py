@@ -57,6 +57,14 @@ def test_headers_of_an_earlier_burial_are_replaced() -> None:
     assert buried(record(BLAND, headers=headers)).headers == (("resent-from", b"1-2"), *OWN)
 
 
+def test_a_header_of_the_sender_that_only_begins_like_ours_is_kept() -> None:
+    headers = (("dlq-mine", b"1"), ("dlq-", None), ("dlq-error-codes", b"2"), ("DLQ-Topic", b"3"))
+    letter = buried(record(BLAND, headers=headers))
+    assert letter.headers == (*headers, *OWN)
+    again = buried(record(BLAND, headers=letter.headers))
+    assert again.headers == letter.headers
+
+
 def test_a_long_error_is_cut() -> None:
     letter = dead_letter(record(BLAND), DeadLetterCode.INTERNAL, "é" * 300)
     assert letter.error == "é" * 256

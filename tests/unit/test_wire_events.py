@@ -162,7 +162,7 @@ def test_the_payload_is_that_of_the_contract() -> None:
 def test_controls_and_limits_are_shown_as_they_were_given_and_hashed_as_rfc_8785_writes_them() -> (
     None
 ):
-    limits = {"b": 1e21, "a": 0.1, "\u20ac": 1.0, "\U0001f600": [1e-7, True, None], "\r": {}}
+    limits = {"b": 2**53 - 1, "a": 0.1, "\u20ac": 1.0, "\U0001f600": [1e-7, True, None], "\r": {}}
     text = canonical(limits)
     event = render(RECORDED._replace(after=replace(CARD, controls="{}", limits=text)))
     payload = payload_of(event)

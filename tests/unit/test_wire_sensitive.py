@@ -161,3 +161,19 @@ def test_a_card_number_is_refused_as_a_number_of_controls_and_limits(name: str) 
         assert is_refused({**body, name: holding})
     assert not is_refused({**body, name: {"perDay": number - 1}})
     assert not is_refused({**DEFINE_PRODUCT, "validityMonths": number}, b"BANK000001/product/gold")
+
+
+@pytest.mark.parametrize("text", [PAN_16, SPACED, DASHED, f"flat 5 {SPACED}"])
+@pytest.mark.parametrize("name", ["controls", "limits"])
+def test_inside_controls_and_limits_no_text_hides_a_card_number(name: str, text: str) -> None:
+    """They are published as they are, their names too."""
+    body = {**SUSPEND, "command": f"UPDATE_{name.upper()}"}
+    for holding in (
+        {"note": text},
+        {"shops": [{"ids": [["x", text]]}]},
+        {"commandId": text},
+        {"encryptedData": text},
+        {"a": {text: True}},
+    ):
+        assert is_refused({**body, name: holding})
+    assert not is_refused({**body, name: {"note": SPACED.replace(" ", "  "), "encryptedData": "x"}})

@@ -58,16 +58,21 @@ def record(
     *,
     key: bytes | None = KEY,
     headers: Sequence[tuple[str, bytes | None]] = (),
+    place: tuple[int, int] = (3, 1042),
+    timestamp: int = 1_790_000_000_123,
 ) -> RawRecord:
-    """A record of the command topic; a mapping is sent as JSON, with blanks as json writes them."""
+    """A record of the command topic; a mapping is sent as JSON, with blanks as json writes them.
+
+    `place` is its partition and offset.
+    """
     content = json.dumps(value).encode() if isinstance(value, Mapping) else value
     return cast(
         "RawRecord",
         ConsumerRecord(
             topic="cards.commands.v1",
-            partition=3,
-            offset=1042,
-            timestamp=1_790_000_000_123,
+            partition=place[0],
+            offset=place[1],
+            timestamp=timestamp,
             timestamp_type=1,
             key=key,
             value=content,
