@@ -129,8 +129,9 @@ async def test_a_refused_command_is_remembered_whatever_brings_its_subject_into_
     early = [card(name, "DELETE", "early") for name in ("replaced-by", "renewed-by", "answered-by")]
     early.append(consumer("anna", "CONSUMER_DELETE", "early"))
     async with running_worker(ground):
-        await bank.send(ground, [*bank.PRODUCTS, transit_product()])
-        refused = await bank.send(ground, early)
+        refused = await bank.send(ground, [*early, *bank.PRODUCTS, transit_product()])
+        refused = refused[: len(early)]
+        await until_settled(ground)
         old = [register(f"old-{number}", PANS[number]) for number in range(3)]
         await bank.send(ground, old)
         await until_settled(ground)

@@ -24,6 +24,7 @@ from tests.oracle.adapters import (
     context_from,
     decide,
     disagreements,
+    served,
 )
 from tests.oracle.fields import Data
 from tests.oracle.situations import (
@@ -72,7 +73,7 @@ def card_commands(draw: st.DrawFn, card_id: str = "card-1") -> Data:
 
 def decided(card: Data | None, command: Data, context: Data) -> Decision | Ignored:
     subject = None if card is None else card_from(card)
-    return decide(subject, command_from(command), context_from(context))
+    return decide(subject, command_from(command), context_from(served(card, command, context)))
 
 
 class Histories(RuleBasedStateMachine):
@@ -238,7 +239,9 @@ def test_a_failed_decision_never_changes_the_card(
 ) -> None:
     _, card, predecessor = situation
     before = None if card is None else card_from(card)
-    context = context_from(a_context(predecessor=predecessor, consumerState=state))
+    context = context_from(
+        a_context(predecessor=predecessor, consumerState=state, product=a_product())
+    )
     decision = decide(before, command_from(command), context)
     if isinstance(decision, Decision) and decision.status is Status.FAILED:
         assert decision.subject is before
@@ -251,7 +254,7 @@ def test_a_failed_decision_never_changes_the_card(
 @settings(max_examples=300, deadline=None)
 def test_terminal_states_stay_terminal(command: Data, state: State) -> None:
     card = card_from(a_card(state=str(state), stateReason="CARD_LOST"))
-    decision = decide(card, command_from(command), context_from(a_context()))
+    decision = decide(card, command_from(command), context_from(a_context(product=a_product())))
     if isinstance(decision, Decision):
         assert decision.status is Status.FAILED
         assert decision.subject is card
@@ -308,7 +311,7 @@ def test_a_lock_is_lifted_by_the_issuers_decision_only(
         a_card(state=state, stateReason=reason, suspensions=needed, locks=locks, form=form)
     )
     for command in commands:
-        decision = decide(card, command_from(command), context_from(a_context()))
+        decision = decide(card, command_from(command), context_from(a_context(product=a_product())))
         if isinstance(decision, Ignored):
             continue
         after = _a(decision.subject)

@@ -45,7 +45,11 @@ async def test_what_is_in_hand_is_not_committed_and_nothing_goes_back_behind_the
         await follow(records)
 
     intake = Intake(
-        Settings(), on_poll=take, on_assigned=follow, on_revoked=follow, on_failure=print
+        Settings(kafka_bootstrap_servers="nowhere:9092"),
+        on_poll=take,
+        on_assigned=follow,
+        on_revoked=follow,
+        on_failure=print,
     )
     intake._subscriber.consumer = consumer  # noqa: SLF001 - FastStream would connect
     await intake._handle([record(b"{", place=(0, 11)), record(b"{", place=(0, 12))])  # noqa: SLF001
