@@ -5,85 +5,37 @@ again after a rollback, by this worker or another, gives the same rows byte for 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-from lifecycle.domain.cards import TERMINAL, Card
-from lifecycle.domain.chain import Chain, recent_content_hash, remember_command
+from lifecycle.domain.chain import recent_content_hash
 from lifecycle.domain.commands import (
     CardCommand,
-    Command,
     ConsumerCommand,
-    Create,
     DefineProduct,
-    Delete,
-    Subject,
-    SubjectKind,
 )
-from lifecycle.domain.consumers import Consumer, ConsumerState
 from lifecycle.domain.decide import (
     decide_card,
     decide_consumer,
     decide_product,
     decide_reply,
 )
-from lifecycle.domain.identifiers import caused_operation_id
-from lifecycle.domain.operations import Caused, Context, Decision, Ignored, OperationKind, Status
-from lifecycle.domain.products import Product
-from lifecycle.domain.retention import start_and_expiry
-from lifecycle.domain.sources import Partition
-from lifecycle.domain.timers import cause_of
+from lifecycle.domain.operations import Context, Decision, Ignored
 from lifecycle.kafka.commands import Broken, Parsed
-from lifecycle.kafka.dead_letters import DeadLetterCode, dead_letter
-from lifecycle.kafka.events import Recorded, render
-from lifecycle.kafka.partitioner import key_of, partition_of
+from lifecycle.kafka.dead_letters import DeadLetterCode
 from lifecycle.kafka.requests import ParsedReply
-from lifecycle.postgres.cascades import CascadeRow
-from lifecycle.postgres.operations import DeadLetterRow, OperationRow, OutboxRow
-from lifecycle.postgres.pending import DispatchRow, OperationKey, PendingRow
 from lifecycle.postgres.subjects import Key
 from lifecycle.settings import Settings
 from lifecycle.worker.contexts import card_context
 from lifecycle.worker.numbers import Numbers
-from lifecycle.worker.opening import Opening
 from lifecycle.worker.pending import (
-    command_of,
     pending_of,
-    pending_row,
-    request_row,
     waiting_for,
 )
+from lifecycle.worker.recording import Decided, Outcome, Recording
 from lifecycle.worker.subjects import Subjects, Tracked
 from lifecycle.worker.taken import Taken
-from lifecycle.worker.timers import TIMER_COMMANDS, TimerChanges, timer_changes
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of the records of one partition; they add up to the records (G1)."""
-
-    records: int = 0
-    operations: int = 0
-    duplicates: int = 0
-    ignored: int = 0
-    dead_letters: int = 0
-    foreign_partition: int = 0
-
-
-@dataclass(slots=True)
-class Decided:
-    """What one transaction stores beside the subjects themselves."""
-
-    operations: list[OperationRow] = field(default_factory=list)
-    dead_letters: list[DeadLetterRow] = field(default_factory=list)
-    outcomes: dict[Partition, Outcome] = field(default_factory=dict)
-    last_seq: dict[int, int] = field(default_factory=dict)
-    cascades: list[CascadeRow] = field(default_factory=list)
-    timers: TimerChanges = field(default_factory=lambda: TimerChanges([], []))
-    pending: list[PendingRow] = field(default_factory=list)
-    ended: list[OperationKey] = field(default_factory=list)
-    dispatches: list[DispatchRow] = field(default_factory=list)
+from lifecycle.worker.timers import TIMER_COMMANDS, timer_changes
 
 
 class Deciding:
@@ -104,7 +56,8 @@ class Deciding:
         self._settings = settings
         self._subjects = subjects
         self._content_hashes = dict(content_hashes)
-        self._decided = Decided(last_seq=dict(last_seq))
+        self._recording = Recording(settings, subjects, last_seq, numbers)
+        self._outcomes = self._recording.decided.outcomes
         self._numbers = numbers
         self._timer_ignored_at_ms: dict[Key, int] = {}
 
@@ -112,18 +65,19 @@ class Deciding:
         """Decide every record; exactly one outcome is counted for each (G1)."""
         for taken in batch:
             self._decide_one(taken)
-        self._decided.timers = timer_changes(
+        decided = self._recording.decided
+        decided.timers = timer_changes(
             self._subjects, self._timer_ignored_at_ms, self._settings.issuer_time_zones
         )
-        return self._decided
+        return decided
 
     def _decide_one(self, taken: Taken) -> None:
         record, parsed = taken.record, taken.parsed
-        outcome = self._decided.outcomes.setdefault(taken.partition, Outcome())
+        outcome = self._outcomes.setdefault(taken.partition, Outcome())
         outcome.records += 1
         if isinstance(parsed, Broken):
             outcome.dead_letters += 1
-            self._bury(taken, parsed.code, parsed.error)
+            self._recording.bury(taken, parsed.code, parsed.error)
             return
         outcome.foreign_partition += taken.home_lane != record.partition
         tracked = self._subjects.of(parsed.subject)
@@ -142,7 +96,7 @@ class Deciding:
                 outcome.duplicates += 1
                 return
             outcome.dead_letters += 1
-            self._bury(
+            self._recording.bury(
                 taken,
                 DeadLetterCode.IDEMPOTENCY_CONFLICT,
                 "This commandId was taken before with other content; send a new commandId.",
@@ -157,20 +111,19 @@ class Deciding:
             return
         outcome.operations += 1
         if decision.ends_pending:
-            self._record_end(taken, tracked, decision, start_time_ms)
+            self._recording.end(taken, tracked, decision, start_time_ms)
         else:
-            self._record_command(taken, parsed, tracked, decision, start_time_ms)
+            self._content_hashes[taken.operation_id] = parsed.content_hash
+            self._recording.begin(taken, parsed, tracked, decision, start_time_ms)
 
     def _decide_reply(
         self, taken: Taken, parsed: ParsedReply, tracked: Tracked[Any], end_time_ms: int
     ) -> None:
-        outcome = self._decided.outcomes[taken.partition]
+        outcome = self._outcomes[taken.partition]
         row = waiting_for(taken, self._subjects.pending)
         decision: Decision | Ignored = Ignored.IGNORED
         if row is not None:
-            issuer_id = parsed.subject.issuer_id
-            zone = self._settings.issuer_time_zones.get(issuer_id, "UTC")
-            when = (end_time_ms, tracked.chain.version_time_ms, zone)
+            when = self._when(parsed.subject.issuer_id, tracked, end_time_ms)
             waiting = pending_of(row)
             context = card_context(
                 self._subjects,
@@ -186,7 +139,7 @@ class Deciding:
             outcome.ignored += 1
             return
         outcome.operations += 1
-        self._record_end(taken, tracked, decision, end_time_ms)
+        self._recording.end(taken, tracked, decision, end_time_ms)
 
     def _content_hash_of(self, tracked: Tracked[Any], identity: UUID) -> bytes | None:
         """What the command with this id held, when it was taken in this batch or ever before."""
@@ -199,12 +152,9 @@ class Deciding:
         self, taken: Taken, parsed: Parsed, tracked: Tracked[Any], start_time_ms: int
     ) -> Decision | Ignored:
         command = parsed.command
-        issuer_id = command.issuer_id
-        zone = self._settings.issuer_time_zones.get(issuer_id, "UTC")
-        version_time_ms = tracked.chain.version_time_ms
+        when = self._when(command.issuer_id, tracked, start_time_ms)
         if isinstance(command, CardCommand):
             assert taken.operation_id is not None
-            when = (start_time_ms, version_time_ms, zone)
             context = card_context(
                 self._subjects,
                 self._numbers,
@@ -215,283 +165,14 @@ class Deciding:
                 when,
             )
             return decide_card(tracked.entity, command, context)
-        context = Context(
-            start_time_ms=start_time_ms, version_time_ms=version_time_ms, issuer_time_zone=zone
-        )
         if isinstance(command, ConsumerCommand):
-            return decide_consumer(tracked.entity, command, context)
+            return decide_consumer(tracked.entity, command, Context(*when))
         assert isinstance(command, DefineProduct), f"{type(command).__name__} has no rules"
-        return decide_product(tracked.entity, command, context)
+        return decide_product(tracked.entity, command, Context(*when))
 
-    def _record_command(
-        self,
-        taken: Taken,
-        parsed: Parsed,
-        tracked: Tracked[Any],
-        decision: Decision,
-        start_time_ms: int,
-    ) -> None:
-        """Record the operation of a command, and what an outside party is asked for it."""
-        identity = taken.operation_id
-        assert identity is not None
-        command = parsed.command
-        if decision.registers_consumer:
-            assert isinstance(command, Create)
-            consumer = self._subjects.consumers[command.issuer_id, command.consumer_id]
-            consumer.entity = Consumer(
-                issuer_id=command.issuer_id,
-                consumer_id=command.consumer_id,
-                state=ConsumerState.ACTIVE,
-            )
-            consumer.has_changed = True
-        chain = tracked.chain
-        tracked.chain = Chain(
-            version=chain.version,
-            version_time_ms=chain.version_time_ms,
-            last_time_ms=chain.last_time_ms,
-            last_hash=chain.last_hash,
-            command_count=chain.command_count + 1,
-            recent_commands=remember_command(
-                chain.recent_commands,
-                identity.bytes,
-                parsed.content_hash,
-                recent_commands_max=self._settings.recent_commands_max,
-            ),
-        )
-        self._content_hashes[identity] = parsed.content_hash
-        told = _Told(
-            decision=decision,
-            command=command,
-            content_hash=parsed.content_hash,
-            traceparent=parsed.traceparent,
-            command_partition=taken.record.partition,
-            command_offset=taken.record.offset,
-            start_time_ms=start_time_ms,
-            end_time_ms=start_time_ms if decision.request is None else None,
-        )
-        self._record_with_caused(told, parsed.subject, identity, taken.opening)
-        if decision.request is not None:
-            assert decision.status is Status.PENDING, "who is asked has not answered yet"
-            assert isinstance(decision.subject, Card), "only operations on cards wait"
-            self._decided.pending.append(
-                pending_row(
-                    taken,
-                    decision,
-                    start_time_ms,
-                    incarnation=decision.subject.incarnation,
-                    settings=self._settings,
-                )
-            )
-            self._decided.dispatches.append(
-                request_row(taken, parsed.subject, decision.request, self._settings)
-            )
-            self._count_enrolment(decision, parsed.subject, 1)
-
-    def _record_end(
-        self, taken: Taken, tracked: Tracked[Any], decision: Decision, end_time_ms: int
-    ) -> None:
-        """Record the end of a PENDING operation: a second row of the log under the same id."""
-        row = waiting_for(taken, self._subjects.pending)
-        assert row is not None, "what has ended does not end again"
-        del self._subjects.pending[row.key]
-        self._decided.ended.append(row.key)
-        subject = Subject(SubjectKind.CARD, row.issuer_id, row.card_id)
-        told = _Told(
-            decision=decision,
-            command=command_of(row),
-            content_hash=row.content_hash,
-            traceparent=row.traceparent,
-            command_partition=row.command_partition,
-            command_offset=row.command_offset,
-            start_time_ms=row.start_time_ms,
-            end_time_ms=end_time_ms,
-        )
-        assert tracked is self._subjects.of(subject), "a reply is about the operation's card"
-        self._record_with_caused(told, subject, row.operation_id, taken.opening)
-        self._count_enrolment(decision, subject, -1)
-
-    def _count_enrolment(self, decision: Decision, subject: Subject, change: int) -> None:
-        key = (subject.issuer_id, subject.id)
-        if decision.kind is OperationKind.CLICK_TO_PAY_ENROLMENT and (
-            key in self._subjects.enrolments
-        ):
-            self._subjects.enrolments[key] += change
-
-    def _record_with_caused(
-        self, told: "_Told", subject: Subject, identity: UUID, opening: Opening | None
-    ) -> None:
-        """Record an operation, then those that it caused, in their order."""
-        decision = told.decision
-        tracked = self._subjects.of(subject)
-        self._record(told, subject, tracked, identity, decision.subject, None)
-        cards = {}
-        if isinstance(decision.subject, Card):
-            cards[decision.subject.card_id] = decision.subject
-        cards |= {caused.card.card_id: caused.card for caused in decision.caused}
-        self._numbers.apply(decision.numbers, cards, opening, identity)
-        if decision.cascade_reason is not None:
-            ended = decision.subject
-            self._decided.cascades.append(
-                CascadeRow(
-                    partition=told.command_partition,
-                    issuer_id=subject.issuer_id,
-                    operation_id=identity,
-                    consumer_id=ended.consumer_id if isinstance(ended, Consumer) else None,
-                    real_card_id=ended.card_id if isinstance(ended, Card) else None,
-                    real_card_incarnation=ended.incarnation if isinstance(ended, Card) else None,
-                    reason_code=decision.cascade_reason,
-                    correlation_id=decision.correlation_id,
-                    traceparent=told.traceparent,
-                )
-            )
-        for ordinal, caused in enumerate(decision.caused, start=1):
-            other = Subject(SubjectKind.CARD, caused.card.issuer_id, caused.card.card_id)
-            tracked_other = self._subjects.of(other)
-            assert told.end_time_ms is not None, "what waits has caused nothing yet"
-            # It begins with the record, also when the operation that caused it began long before.
-            time_ms = max(told.end_time_ms, tracked_other.chain.last_time_ms or 0)
-            self._record(
-                told._replace(start_time_ms=time_ms, end_time_ms=time_ms),
-                other,
-                tracked_other,
-                caused_operation_id(identity, ordinal),
-                caused.card,
-                (identity, caused),
-            )
-
-    def _record(  # noqa: PLR0913, PLR0917 - all of it is one operation
-        self,
-        told: "_Told",
-        subject: Subject,
-        tracked: Tracked[Any],
-        identity: UUID,
-        after: Card | Consumer | Product | None,
-        cause: tuple[UUID, Caused] | None,
-    ) -> None:
-        """Append one operation and its event to the log, and move its subject on."""
-        command, decision, chain = told.command, told.decision, tracked.chain
-        is_change = after is not tracked.entity and after != tracked.entity
-        version = chain.version + 1 if is_change else chain.version
-        assert after is not None or (version == 0 and not is_change), "a subject never vanishes"
-        previous_state = getattr(tracked.entity, "state", None)
-        event = render(
-            Recorded(
-                operation_id=identity,
-                subject=subject,
-                kind=decision.kind if cause is None else cause[1].kind,
-                status=decision.status if cause is None else Status.SUCCESSFUL,
-                requestor=decision.requestor,
-                reason_code=decision.reason_code if cause is None else None,
-                reason=decision.reason if cause is None else None,
-                details=decision.details if cause is None else cause[1].details,
-                error_code=decision.error_code if cause is None else None,
-                error=decision.error if cause is None else None,
-                correlation_id=decision.correlation_id,
-                start_time_ms=told.start_time_ms,
-                end_time_ms=told.end_time_ms,
-                command_id=command.command_id,
-                causation_id=_cause_of(command) if cause is None else cause[0],
-                command_partition=told.command_partition,
-                command_offset=told.command_offset,
-                previous_hash=chain.last_hash,
-                version=version,
-                previous_state=previous_state,
-                after=after,
-            )
-        )
-        key = key_of(subject)
-        lane = partition_of(key, self._settings.partitions)
-        seq = self._decided.last_seq[lane] + 1
-        self._decided.last_seq[lane] = seq
-        start_time, expires_at = start_and_expiry(told.start_time_ms)
-        # What ends later than it starts does so after operations that started in between.
-        last_time_ms = max(told.start_time_ms, chain.last_time_ms or 0)
-        self._decided.operations.append(
-            OperationRow(
-                event=OutboxRow(
-                    lane=lane,
-                    seq=seq,
-                    event_id=event.event_id,
-                    key=key.decode(),
-                    event_type=event.type,
-                    event_time_ms=told.start_time_ms
-                    if told.end_time_ms is None
-                    else told.end_time_ms,
-                    payload=event.payload,
-                    traceparent=told.traceparent,
-                    changes_card=is_change and subject.kind is SubjectKind.CARD,
-                ),
-                aggregate_type=subject.kind,
-                issuer_id=subject.issuer_id,
-                operation_id=identity,
-                caused=cause is not None,
-                content_hash=told.content_hash if cause is None else b"",
-                status=decision.status if cause is None else Status.SUCCESSFUL,
-                start_time=start_time,
-                expires_at=expires_at,
-            )
-        )
-        if after is None:
-            # Unknown as before: its event stands outside every chain.
-            tracked.chain = chain._replace(last_time_ms=last_time_ms)
-            return
-        if isinstance(after, Card):
-            self._count_virtual_card(tracked.entity, after)
-        tracked.entity = after
-        tracked.has_changed = True
-        tracked.chain = Chain(
-            version=version,
-            version_time_ms=max(told.start_time_ms, chain.version_time_ms or 0)
-            if is_change
-            else chain.version_time_ms,
-            last_time_ms=last_time_ms,
-            last_hash=event.hash,
-            command_count=chain.command_count,
-            recent_commands=chain.recent_commands,
-        )
-
-    def _count_virtual_card(self, before: Card | None, after: Card) -> None:
-        """Keep count of the virtual cards that are not terminal, as the batch goes on."""
-        if after.real_card_id is None or after.real_card_incarnation is None:
-            return
-        life = (after.issuer_id, after.real_card_id, after.real_card_incarnation)
-        was_there = before is not None and before.state not in TERMINAL
-        is_there = after.state not in TERMINAL
-        self._subjects.virtual_cards[life] += is_there - was_there
-
-    def _bury(self, taken: Taken, code: DeadLetterCode, error: str) -> None:
-        record = taken.record
-        buried = dead_letter(record, code, error)
-        self._decided.dead_letters.append(
-            DeadLetterRow(
-                source=taken.source,
-                partition=record.partition,
-                command_offset=record.offset,
-                code=buried.code,
-                error=buried.error,
-                key=buried.key,
-                value=buried.value,
-                headers=buried.headers,
-            )
-        )
-
-
-class _Told(NamedTuple):
-    """What every operation of one command shares; `end_time_ms` is None while it is PENDING.
-
-    Of the end of a PENDING operation all of it but the decision is as it was when it began.
-    """
-
-    decision: Decision
-    command: Command
-    content_hash: bytes
-    traceparent: str | None
-    command_partition: int
-    command_offset: int
-    start_time_ms: int
-    end_time_ms: int | None
-
-
-def _cause_of(command: Command) -> UUID | None:
-    """The operation that a cascade's DELETE names as its cause (domain.md 8)."""
-    return cause_of(command.command_id) if isinstance(command, Delete) else None
+    def _when(
+        self, issuer_id: str, tracked: Tracked[Any], time_ms: int
+    ) -> tuple[int, int | None, str]:
+        """The first fields of a `Context`."""
+        zone = self._settings.issuer_time_zones.get(issuer_id, "UTC")
+        return time_ms, tracked.chain.version_time_ms, zone

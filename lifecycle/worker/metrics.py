@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from prometheus_client import Counter, Gauge, Histogram
 
 from lifecycle.domain.sources import Partition
-from lifecycle.worker.deciding import Outcome
+from lifecycle.worker.recording import Outcome
 
 _RECORDS = Counter(
     "lifecycle_records",

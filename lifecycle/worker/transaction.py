@@ -17,10 +17,11 @@ from lifecycle.postgres.connection import Connection, Pool
 from lifecycle.postgres.operations import IntakeCount
 from lifecycle.settings import Settings
 from lifecycle.vault.drawing import Wanted
-from lifecycle.worker.deciding import Decided, Deciding
+from lifecycle.worker.deciding import Deciding
 from lifecycle.worker.numbers import NumbersNeededError, claim, settle
 from lifecycle.worker.opening import Vault
 from lifecycle.worker.reading import LanesNeededError, read
+from lifecycle.worker.recording import Decided
 from lifecycle.worker.subjects import Subjects
 from lifecycle.worker.taken import Taken
 
