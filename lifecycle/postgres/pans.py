@@ -5,7 +5,7 @@ decided who gets it, so that two lanes that want one number at once come one aft
 the decision the claims are settled. Nothing here ever sees a clear number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from lifecycle.postgres.connection import Connection, Pool
@@ -172,13 +172,16 @@ async def reseal_pans(connection: Connection, rows: Mapping[LifeKey, SealedRow])
     _assert_rows(tag, len(rows))
 
 
-async def retire_pans(connection: Connection, lives: Sequence[LifeKey]) -> None:
+async def retire_pans(
+    connection: Connection, lives: Sequence[LifeKey], kept: Collection[tuple[str, bytes]] = ()
+) -> None:
     """Retire the numbers of cards that were deleted, replaced or renewed (domain.md 4).
 
     Their fingerprints stay for ever, of the numbers themselves nothing. A life without numbers, or
     whose numbers are retired already, is left as it is. After `store_pans`, because a card may be
     registered and deleted in one batch; and after every claim of the transaction, because others
-    that claim such a number wait for us from here on.
+    that claim such a number wait for us from here on. `kept`: pairs of issuerId and fingerprint
+    that stay with their card, which changes the other of its two numbers.
     """
     await connection.execute(
         """
@@ -192,8 +195,13 @@ async def retire_pans(connection: Connection, lives: Sequence[LifeKey]) -> None:
         )
         UPDATE pan_fingerprint AS p SET card_id = NULL, incarnation = NULL FROM ended AS e
         WHERE (p.issuer_id, p.card_id, p.incarnation) = (e.issuer_id, e.card_id, e.incarnation)
+            AND NOT EXISTS (
+                SELECT FROM unnest($4::text[], $5::bytea[]) AS k(issuer_id, fingerprint)
+                WHERE (k.issuer_id, k.fingerprint) = (p.issuer_id, p.fingerprint))
         """,
         *_life_columns(lives),
+        [issuer_id for issuer_id, _ in kept],
+        [fingerprint for _, fingerprint in kept],
     )
 
 

@@ -48,8 +48,8 @@ class Numbers:
     was wanted, and the number that was drawn for it, None when its range has none left. `missing`:
     what turned out to be wanted only when the batch was decided. `known`: what is sealed for
     the lives that a decision may ask about, or adds to. `rows` are stored in the end, the numbers
-    of `replaced` are retired before and those of `ended` after that; `resealed` keep their number;
-    `orphans` were given and taken back within the batch.
+    of `replaced` are retired before, but for the fingerprints that are `kept`, and those of `ended`
+    after that; `resealed` keep their number; `orphans` were given and taken back within the batch.
     """
 
     vault: Vault | None
@@ -60,20 +60,22 @@ class Numbers:
     missing: dict[UUID, Wanted] = field(default_factory=dict)
     known: dict[LifeKey, CardNumbers] = field(default_factory=dict)
     rows: dict[LifeKey, PanRow] = field(default_factory=dict)
+    kept: dict[LifeKey, list[tuple[str, bytes]]] = field(default_factory=dict)
     resealed: dict[LifeKey, SealedRow] = field(default_factory=dict)
     orphans: list[tuple[str, bytes]] = field(default_factory=list)
     replaced: list[LifeKey] = field(default_factory=list)
     ended: list[LifeKey] = field(default_factory=list)
 
     def is_free(self, issuer_id: str, card_id: str, credentials: Credentials) -> bool:
-        """Whether this card may get the numbers of `credentials`: all new, or all its own."""
+        """Whether this card may get the numbers of `credentials`: each new, or its own."""
         keys = self._keys(issuer_id, credentials)
-        if not keys or any(key in self.retired for key in keys):
+        return bool(keys) and all(self._is_free(key, card_id) for key in keys)
+
+    def _is_free(self, key: tuple[str, bytes], card_id: str) -> bool:
+        if key in self.retired:
             return False
-        holders = [self.holders.get(key) for key in keys]
-        if all(holder is None for holder in holders):
-            return all(key in self.claims for key in keys)
-        return all(holder is not None and holder.card_id == card_id for holder in holders)
+        holder = self.holders.get(key)
+        return key in self.claims if holder is None else holder.card_id == card_id
 
     def drawn_last4(self, operation_id: UUID, wanted: Wanted | None) -> str | ErrorCode | None:
         """What a decision may know of the number that was drawn for its card.
@@ -131,10 +133,17 @@ class Numbers:
         if all(self.holders.get(key) == life for key in keys):
             self._add_to(life, credentials)
             return
+        kept = [key for key in keys if self.holders.get(key) == life]
         if life in self.rows:
             # Two numbers for one card in one batch: the first was claimed and never is stored.
-            self.orphans += [key for key, holder in self.holders.items() if holder == life]
+            self.orphans += [
+                key
+                for key, holder in self.holders.items()
+                if holder == life and key in self.claims and key not in kept
+            ]
         self._forget(life)
+        self.retired.difference_update(kept)
+        self.kept[life] = [key for key in kept if key not in self.claims]
         self.replaced.append(life)
         self.resealed.pop(life, None)
         self.known[life] = CardNumbers(
@@ -143,8 +152,8 @@ class Numbers:
             psn=credentials.psn,
             cvv=credentials.cvv,
         )
-        fingerprints = tuple(fingerprint for _, fingerprint in keys)
-        self.rows[life] = self._sealed(life, fingerprints)
+        claimed = tuple(key[1] for key in keys if key in self.claims)
+        self.rows[life] = self._sealed(life, claimed)
         self.holders.update(dict.fromkeys(keys, life))
 
     def _add_to(self, life: LifeKey, credentials: Credentials) -> None:
@@ -320,7 +329,8 @@ async def _read_known(
 async def settle(connection: Connection, numbers: Numbers) -> None:
     """Store and retire what the decisions led to, and set free what no card got."""
     if numbers.replaced:
-        await pans.retire_pans(connection, numbers.replaced)
+        kept = [key for keys in numbers.kept.values() for key in keys]
+        await pans.retire_pans(connection, numbers.replaced, kept)
     if numbers.orphans:
         await pans.retire_claimed(connection, numbers.orphans, numbers.claims)
     if numbers.claims or numbers.rows:

@@ -7,9 +7,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from lifecycle.vault.keys import load_keys
 from lifecycle.vault.sealing import CardLife, Sealed, sealing_with
-from tests.integration.test_card_numbers import PANS, register
+from tests.integration.test_card_numbers import PANS, register, transit_product
 from tests.support import bank
 from tests.support.bank import Message, card, create
 from tests.support.fixtures import NewGround
@@ -120,3 +122,50 @@ async def test_a_card_has_a_number_even_in_one_poll_with_its_product_or_its_pred
         assert number.startswith(second_range if row["card_id"] == "card-2" else first_range)
         assert number.endswith(row["last4"])
     assert len(numbers) == 2
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one poll", "one by one"])
+async def test_a_card_may_change_one_of_its_two_numbers(
+    new_ground: NewGround, tmp_path: Path, *, together: bool
+) -> None:
+    """domain.md 4: what it keeps stays its own, what it gives up never returns."""
+    write_keys(tmp_path / "keys.json")
+    ground = await new_ground(partitions=1)
+    ground = ground.model_copy(update={"keys_file": tmp_path / "keys.json"})
+
+    def pair(pan: str, auxiliary: str, exp: str) -> str:
+        numbers = {"pan": pan, "auxiliaryPan": auxiliary}
+        return encrypted({**numbers, "exp": exp, "auxiliaryExp": exp})
+
+    def renew(command_id: str, pan: str, auxiliary: str, exp: str) -> Message:
+        place = {"newCardId": "card", "newCardState": "ACTIVE"}
+        expiries = {"newExp": exp, "newAuxiliaryExp": exp}
+        sealed = pair(pan, auxiliary, exp)
+        return card("card", "RENEW", command_id, **place, **expiries, encryptedData=sealed)
+
+    commands = [
+        register("card", PANS[0], encryptedData=pair(PANS[0], PANS[1], "1229")),
+        renew("another-auxiliary", PANS[0], PANS[2], "1230"),
+        renew("another-number", PANS[3], PANS[2], "1231"),
+        renew("the-first-again", PANS[0], PANS[2], "1232"),
+        *(register(f"of-{number}", PANS[number]) for number in range(4)),
+    ]
+    async with running_worker(ground):
+        await bank.send(ground, [*bank.PRODUCTS, transit_product()])
+        await until_settled(ground)
+        places = []
+        for group in [commands] if together else [[one] for one in commands]:
+            places += await bank.send(ground, group)
+            await until_settled(ground)
+        places += await bank.send(ground, [card("card", "DELETE", "delete")])
+        await until_settled(ground)
+        places += await bank.send(
+            ground, [register(f"late-{number}", PANS[number]) for number in range(4)]
+        )
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(places) == [
+        *("SUCCESSFUL", "SUCCESSFUL", "SUCCESSFUL", "PAN_NOT_REUSABLE"),
+        *["PAN_NOT_REUSABLE"] * 4,
+        "SUCCESSFUL",
+        *["PAN_NOT_REUSABLE"] * 4,
+    ]
