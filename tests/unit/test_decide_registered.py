@@ -409,6 +409,11 @@ class TestRealCard:
                 "VIRTUAL_CARD_LIMIT_REACHED"
             )
 
+    def test_a_real_card_that_is_not_active_is_told_before_its_number_of_virtual_ones(self) -> None:
+        held = a_card(State.SUSPENDED, card_id="real-1")
+        full = a_context(real_card=held, real_card_virtual_cards=100)
+        assert refused(None, "CREATE", full, real_card_id="real-1") == "CARD_NOT_ACTIVE"
+
     def test_a_card_that_stands_for_itself_minds_no_such_limit(self) -> None:
         assert after(None, "CREATE", a_context(real_card_virtual_cards=100))
 
