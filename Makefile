@@ -21,7 +21,7 @@ REMAKE := remake
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench lock clean remake
+.PHONY: help run test check format mutants bench lock clean remake
 .DELETE_ON_ERROR:
 # The set-up must not be done twice at once.
 .NOTPARALLEL:
@@ -31,6 +31,7 @@ help: ## list the targets
 	@echo 'make test    set up, run every test on a real Kafka and a real PostgreSQL'
 	@echo 'make check   formatting, lint, types, import rules, generated files'
 	@echo 'make format  format the code, and mend what the linter can mend'
+	@echo 'make mutants change each rule in turn: does a test notice? (long; ONLY=reasons)'
 	@echo 'make bench   commands per second, beside a one-at-a-time version'
 	@echo 'make lock    choose the versions of all dependencies anew'
 	@echo 'make clean   remove the environment, the caches and the data in $(LOCAL_DIR)'
@@ -53,6 +54,10 @@ endif
 format: $(VENV)/.installed
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix-only $(SOURCES)
+
+# Nothing waits for it, so others go first.
+mutants: $(VENV)/.installed
+	@nice -n 10 $(BIN)/python -m tools.mutants $(ONLY) $(if $(JOBS),--jobs $(JOBS))
 
 bench: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.drain

@@ -7,7 +7,7 @@ card's id, number and expiry are made by the platform, a registered card's come 
 
 from lifecycle.domain import months
 from lifecycle.domain.cards import Card, Origin
-from lifecycle.domain.commands import Activate, CardCommand, Create, Register, Renew, Replace
+from lifecycle.domain.commands import Activate, Create, Register, Renew, Replace
 from lifecycle.domain.credentials import VIRTUAL_PAN_DIGITS_MIN, Credentials
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.fields import Refusal
@@ -144,20 +144,15 @@ def refused_by_credentials(case: Case, *, is_answer_asked: bool) -> Refusal | No
             refusal = _missing("encryptedData")
         case Renew() if case.is_answered or command.encrypted_data is not None:
             refusal = _renewed_number_refused(case, command)
-        case Activate() if is_answer_asked and _answers_with_cvv(case):
+        case Activate(encrypted_data=str()) if is_answer_asked and _asks_for_cvv(case):
             opened = context.opened
             refusal = Refusal(opened) if isinstance(opened, ErrorCode) else None
     return refusal
 
 
-def _answers_with_cvv(case: Case) -> bool:
+def _asks_for_cvv(case: Case) -> bool:
     """Whether the answer to the card's activation method lies in `encryptedData`."""
-    command: CardCommand = case.command
-    return (
-        isinstance(command, Activate)
-        and command.encrypted_data is not None
-        and case.existing.terms.activation_method is ActivationMethod.CVV
-    )
+    return case.existing.terms.activation_method is ActivationMethod.CVV
 
 
 def _drawn_number_refused(context: Context) -> Refusal | None:
@@ -183,7 +178,8 @@ def _renewed_number_refused(case: Case, command: Renew) -> Refusal | None:
         command.new_auxiliary_exp != auxiliary
     ):
         return _wrong("newAuxiliaryExp")
-    if not (moves(command) and replaces_card(case.reason_code)):
+    # In place the expiries are those of the command, which were judged before.
+    if not replaces_card(case.reason_code):
         if not _is_later(credentials.exp, card.exp):
             return _wrong("encryptedData")
         if auxiliary is not None and not _is_later(auxiliary, card.auxiliary_exp):

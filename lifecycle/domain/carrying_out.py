@@ -40,8 +40,9 @@ def carried_out(
 
 def _cascade_reason(before: Card | None, after: Card) -> str | None:
     """The reason with which the virtual cards of a card that has left for good are deleted."""
-    has_left = after.state in TERMINAL and before is not None and before.state not in TERMINAL
-    return REAL_CARD_CASCADE_REASON if has_left else None
+    if before is None or before.state in TERMINAL:
+        return None
+    return REAL_CARD_CASCADE_REASON if after.state in TERMINAL else None
 
 
 def _renews_number(command: CardCommand) -> bool:
@@ -74,4 +75,5 @@ def _details_of_renew(command: CardCommand, outcome: Outcome) -> Mapping[str, st
             return details
         renewed = outcome.caused[0].card
     new_exp = renewed.pending_exp or renewed.exp
-    return details if new_exp is None else details | {"newExp": new_exp}
+    assert new_exp is not None, "a renewal leads to an expiry"
+    return details | {"newExp": new_exp}

@@ -154,6 +154,4 @@ CELLS: dict[tuple[State | None, Trigger], Cell] = {
     (state, trigger): _cell(state, trigger) for state in (None, *State) for trigger in Trigger
 }
 RULES: dict[Trigger, Rule] = {trigger: _rule(trigger) for trigger in Trigger}
-_TRIGGERS: dict[str, Trigger] = {
-    trigger.value: trigger for trigger in Trigger if trigger not in _OF_RENEW_V1
-}
+_TRIGGERS: dict[str, Trigger] = {trigger.value: trigger for trigger in Trigger}

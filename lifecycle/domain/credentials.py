@@ -24,7 +24,8 @@ _MEMBERS = {
 }
 _NUMBERS = ("pan", "auxiliaryPan")
 _KNOWN = frozenset({*_MEMBERS, *_NUMBERS})
-_DOUBLED = tuple(sum(divmod(2 * digit, 10)) for digit in range(10))
+# Each digit twice, and the digits of that added up.
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

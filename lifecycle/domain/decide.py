@@ -80,7 +80,7 @@ def _refused_by_command(
 ) -> Refusal | None:
     """Steps (3) to (5) of design.md 5, "Which error": before the card's state is looked at."""
     # (3) Does what the command names exist? An existing card stands in the way of CREATE.
-    if cell.refusal is not None and cell.refusal in _EXISTENCE_CODES:
+    if cell.refusal in _EXISTENCE_CODES:
         return Refusal(cell.refusal)
     code = None if row is None else unmet(row.existence, case)
     if code is not None:

@@ -69,8 +69,9 @@ def decide_reply(card: Card | None, reply: Reply, context: Context) -> Decision 
 def decide_time_out(card: Card | None, context: Context) -> Decision | Ignored:
     """Decide a TIME_OUT of `context.pending`; before the deadline it is ignored (domain.md 8)."""
     pending = context.pending
-    if card is None or pending is None or context.start_time_ms < pending.deadline_ms:
+    if pending is None or context.start_time_ms < pending.deadline_ms:
         return Ignored.IGNORED
+    assert card is not None, "a card never vanishes"
     rule, judged, _ = _case(card, pending, context)
     return _failed(rule, judged, card, Refusal(ErrorCode.OPERATION_TIMED_OUT))
 

@@ -31,13 +31,9 @@ def state_diagram() -> str:
             f"    {source or '[*]'} --> {dest} : {', '.join(triggers)}"
             for (source, dest), triggers in arrows.items()
         ),
-        *(f"    {state} --> [*]" for state in State if state in TERMINAL and _is_reached(state)),
+        *(f"    {state} --> [*]" for state in State if state in TERMINAL),
         "    note right of EXPIRED",
         *(f"        {line}" for line in _NOTE),
         "    end note",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _is_reached(state: State) -> bool:
-    return any(branch.dest is state for branches in TABLE.values() for branch in branches)

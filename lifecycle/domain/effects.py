@@ -27,7 +27,7 @@ from lifecycle.domain.fields import time_ms_of
 from lifecycle.domain.guards import Case, renewed_month
 from lifecycle.domain.operations import Caused, Context, OperationKind, Request
 from lifecycle.domain.products import Form
-from lifecycle.domain.reasons import LOCK_REASON, STRENGTH, Reason
+from lifecycle.domain.reasons import LOCK_REASON, Reason, is_stronger
 from lifecycle.domain.settings_objects import canonical
 
 _NOTHING: frozenset[str] = frozenset()
@@ -159,7 +159,7 @@ def _ended(
         locks=_NO_LOCKS,
         ongoing_operation=OngoingOperation.NONE,
         expiries=Expiries(card.exp, card.auxiliary_exp),
-        successor_card_id=successor_card_id or card.successor_card_id,
+        successor_card_id=successor_card_id,
         digital_cards_relinked=relinked,
     )
 
@@ -173,10 +173,8 @@ def _with_relink(case: Case, after: Card) -> Outcome:
     if (
         old is None
         or after.state is not State.ACTIVE
-        or old.card_id != after.predecessor_card_id
         # The id of the predecessor may have begun a new life meanwhile.
         or old.successor_card_id != after.card_id
-        or old.state not in (State.REPLACED, State.RENEWED)
         or old.digital_cards_relinked
     ):
         return Outcome(after)
@@ -200,9 +198,7 @@ def _new_expiries(case: Case) -> Expiries:
     assert isinstance(command, Renew)
     given = _given_credentials(case)
     auxiliary_exp = None if given is None else given.auxiliary_exp
-    return Expiries(
-        command.new_exp, auxiliary_exp or command.new_auxiliary_exp or card.auxiliary_exp
-    )
+    return Expiries(command.new_exp, auxiliary_exp or command.new_auxiliary_exp)
 
 
 def _given_credentials(case: Case) -> Credentials | None:
@@ -288,8 +284,7 @@ def activate(case: Case, dest: State) -> Outcome:
     card = case.existing
     expiries = Expiries(card.exp, card.auxiliary_exp)
     if card.pending_exp is not None:
-        pending_auxiliary_exp = card.pending_auxiliary_exp or card.auxiliary_exp
-        expiries = Expiries(card.pending_exp, pending_auxiliary_exp)
+        expiries = Expiries(card.pending_exp, card.pending_auxiliary_exp)
     return _with_relink(case, _alive(card, dest, expiries))
 
 
@@ -311,11 +306,8 @@ def lock(case: Case, _dest: State) -> Outcome:
     assert isinstance(command, SetLock)
     new = Lock(command.lock)
     reason: str = LOCK_REASON[new]
-    held = card.state_reason
-    kept = held is not None and STRENGTH.get(held, 0) >= STRENGTH[reason]
-    return Outcome(
-        _held(card, held if kept else reason, card.suspensions | {reason}, card.locks | {new})
-    )
+    shown = reason if is_stronger(card, reason) else card.state_reason
+    return Outcome(_held(card, shown, card.suspensions | {reason}, card.locks | {new}))
 
 
 def resume(case: Case, dest: State) -> Outcome:

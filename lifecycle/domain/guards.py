@@ -18,7 +18,7 @@ from lifecycle.domain.products import ActivationMethod, Form
 VIRTUAL_CARDS_PER_REAL_CARD_MAX = 100
 
 # A card in one of these states counts as EXPIRED when its expiry month is over (domain.md 8).
-_MAY_EXPIRE = frozenset({State.INACTIVE, State.ACTIVE, State.SUSPENDED})
+MAY_EXPIRE = frozenset({State.INACTIVE, State.ACTIVE, State.SUSPENDED})
 
 
 class Case(NamedTuple):
@@ -47,7 +47,7 @@ def effective_state(card: Card, context: Context) -> State:
     """
     if (
         card.exp is not None
-        and card.state in _MAY_EXPIRE
+        and card.state in MAY_EXPIRE
         and months.is_over(card.exp, context.start_time_ms, context.issuer_time_zone)
     ):
         return State.EXPIRED
@@ -56,10 +56,10 @@ def effective_state(card: Card, context: Context) -> State:
 
 def inactive_is_asked(case: Case) -> bool:
     """CREATE or REGISTER with state INACTIVE, or a v1 renew with newCardState INACTIVE."""
-    match case.command:
-        case Create(state=asked) | Renew(new_card_state=asked):
-            return asked == State.INACTIVE
-    return False
+    command = case.command
+    assert isinstance(command, Create | Renew)
+    asked = command.state if isinstance(command, Create) else command.new_card_state
+    return asked == State.INACTIVE
 
 
 def card_is_physical(case: Case) -> bool:
@@ -81,7 +81,8 @@ def suspended_before(case: Case) -> bool:
 def lock_is_new(case: Case) -> bool:
     """The lock is not set yet."""
     command = case.command
-    return isinstance(command, SetLock) and command.lock not in case.existing.locks
+    assert isinstance(command, SetLock)
+    return command.lock not in case.existing.locks
 
 
 def product_is_defined(case: Case) -> bool:
@@ -122,7 +123,8 @@ def reason_replaces(case: Case) -> bool:
 def number_is_there(case: Case) -> bool:
     """A v1 renew brings the new number, or the issuer's CMS has sent it (domain.md 3.3)."""
     command = case.command
-    return case.is_answered or (isinstance(command, Renew) and command.encrypted_data is not None)
+    assert isinstance(command, Renew)
+    return case.is_answered or command.encrypted_data is not None
 
 
 def scheme_may_know_the_card(case: Case) -> bool:
@@ -166,13 +168,15 @@ def real_card_has_not_left(case: Case) -> bool:
 
 
 def _real_card_id(case: Case) -> str | None:
-    return case.command.real_card_id if isinstance(case.command, Create) else None
+    assert isinstance(case.command, Create)
+    return case.command.real_card_id
 
 
 def product_may_have_a_real_card(case: Case) -> bool:
     """Only a VIRTUAL card stands for another one (design.md 3)."""
     product = case.context.product
-    return _real_card_id(case) is None or (product is not None and product.form is Form.VIRTUAL)
+    assert product is not None, "whether there is one is asked first"
+    return _real_card_id(case) is None or product.form is Form.VIRTUAL
 
 
 def real_card_is_active(case: Case) -> bool:
@@ -268,6 +272,7 @@ def generated_expiry_is_later(card: Card, context: Context) -> bool:
 
 def reason_is_stronger(case: Case) -> bool:
     """Strictly stronger than the reason that the card is suspended for (domain.md 2.2)."""
+    assert case.reason_code is not None, "a SUSPEND has a reason, by default or its own"
     return reasons.is_stronger(case.existing, case.reason_code)
 
 
@@ -284,18 +289,17 @@ def reason_resumes(case: Case) -> bool:
 def answer_is_right(case: Case) -> bool:
     """What the product's activation method asks for (domain.md 8)."""
     card, command = case.existing, case.command
+    assert isinstance(command, Activate)
     match card.terms.activation_method:
         case ActivationMethod.NOTHING:
             return True
         case ActivationMethod.LAST4:
-            answer = command.last4 if isinstance(command, Activate) else None
-            if answer is None or card.last4 is None:
+            if command.last4 is None or card.last4 is None:
                 return False
             # In constant time, so that no digit can be guessed alone.
-            return hmac.compare_digest(answer.encode(), card.last4.encode())
+            return hmac.compare_digest(command.last4.encode(), card.last4.encode())
         case ActivationMethod.CVV:
-            has_answered = isinstance(command, Activate) and command.encrypted_data is not None
-            return has_answered and case.context.card_cvv_matches is True
+            return command.encrypted_data is not None and case.context.card_cvv_matches is True
 
 
 GUARDS: dict[str, Callable[[Case], bool]] = {

@@ -343,7 +343,8 @@ def _signals_and_timers() -> list[_Row]:
 
 MACHINE = Machine(
     model=None,
-    states=[NO_CARD, *State],
+    # And the initial one.
+    states=list(State),
     initial=NO_CARD,
     transitions=[
         *_create(),
@@ -443,8 +444,9 @@ _REFUSAL_ROWS: dict[Trigger, dict[State | None, ErrorCode | Ignored]] = {
     },
 }
 
-# Triggers for which an unknown card or a terminal state is nothing special.
-_RULED_WHOLE = frozenset({Trigger.CREATE, Trigger.REGISTER, Trigger.CLICK_TO_PAY_OPTOUT, *SIGNALS})
+# Triggers for which an unknown card or a terminal state is nothing special. Nor is it for a signal,
+# whose row says so of each state by itself.
+_RULED_WHOLE = frozenset({Trigger.CREATE, Trigger.REGISTER, Trigger.CLICK_TO_PAY_OPTOUT})
 
 REFUSAL: dict[tuple[State | None, Trigger], ErrorCode | Ignored] = {
     (state, trigger): code

@@ -5,7 +5,7 @@ issuer's time zone (domain.md 2). A month is counted from January of year 0, so 
 up and compare as numbers.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,7 @@ MONTH_MAX = (_CENTURY + 99) * _MONTHS_PER_YEAR + 11
 
 # Every offset of a time zone since 1972 is a whole number of quarter hours, so months begin at one
 # everywhere, and all commands of the same quarter of an hour lie in the same month.
-_QUARTER_HOUR_MS = 15 * 60 * 1000
+_QUARTER_HOUR_SECONDS = 15 * 60
 _QUARTER_HOUR_CACHE_ENTRIES_MAX = 4_096
 
 # An issuer's cards expire in some 250 different months; a few hundred issuers' zones fit.
@@ -38,13 +38,13 @@ def expiry_of_month(month: int) -> str:
 
 def month_of_time(time_ms: int, time_zone: str) -> int:
     """The month of a moment (milliseconds since the epoch, UTC) in `time_zone` (an IANA name)."""
-    return _month_of_quarter_hour(time_ms // _QUARTER_HOUR_MS, time_zone)
+    quarter_hour = time_ms // (_QUARTER_HOUR_SECONDS * _MS_PER_SECOND)
+    return _month_of_quarter_hour(quarter_hour, time_zone)
 
 
 @lru_cache(maxsize=_QUARTER_HOUR_CACHE_ENTRIES_MAX)
 def _month_of_quarter_hour(quarter_hour: int, time_zone: str) -> int:
-    seconds = quarter_hour * _QUARTER_HOUR_MS // _MS_PER_SECOND
-    local = datetime.fromtimestamp(seconds, ZoneInfo(time_zone))
+    local = datetime.fromtimestamp(quarter_hour * _QUARTER_HOUR_SECONDS, ZoneInfo(time_zone))
     return local.year * _MONTHS_PER_YEAR + local.month - 1
 
 
@@ -55,9 +55,9 @@ def month_end_ms(exp: str, time_zone: str, *, days_before: int = 0) -> int:
     With `days_before`, the midnight as many calendar days earlier.
     """
     year, month_of_year = divmod(month_of_expiry(exp) + 1, _MONTHS_PER_YEAR)
-    day = datetime(year, month_of_year + 1, 1, tzinfo=UTC).date() - timedelta(days=days_before)
-    local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone))
-    return int(local.astimezone(UTC).timestamp()) * _MS_PER_SECOND
+    day = date(year, month_of_year + 1, 1) - timedelta(days=days_before)
+    midnight = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone))
+    return int(midnight.timestamp()) * _MS_PER_SECOND
 
 
 def is_over(exp: str, time_ms: int, time_zone: str) -> bool:

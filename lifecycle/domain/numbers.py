@@ -16,22 +16,25 @@ def number_changes(
     """
     if after is before:
         return ()
-    changes = []
+    makes_a_card = (OperationKind.CREATE, OperationKind.REGISTER)
+    new = [change for one in caused if one.kind in makes_a_card for change in _assigned(one.card)]
+    # The old number leaves before the successor's comes: a vault that looks for clashes row by row
+    # finds none that is not there at the end.
+    return (*_own_changes(before, after, is_given=is_given), *new)
+
+
+def _own_changes(before: Card | None, after: Card, *, is_given: bool) -> list[NumberChange]:
     if before is None or before.incarnation != after.incarnation:
-        changes += _assigned(after)
-    elif before.last4 is not None:
-        if after.state in TERMINAL:
-            # Its number leaves before the successor's comes: a vault that looks for clashes row
-            # by row finds none that is not there at the end.
-            changes += [NumberChange(NumberChangeKind.RETIRE, after.card_id)]
-        elif is_given:
-            changes += _assigned(after)
-        elif (before.exp, before.auxiliary_exp) != (after.exp, after.auxiliary_exp):
-            changes += [NumberChange(NumberChangeKind.KEEP_WITH_NEW_EXPIRY, after.card_id)]
-    for one in caused:
-        if one.kind in (OperationKind.CREATE, OperationKind.REGISTER):
-            changes += _assigned(one.card)
-    return tuple(changes)
+        return _assigned(after)
+    if before.last4 is None:
+        return []
+    if after.state in TERMINAL:
+        return [NumberChange(NumberChangeKind.RETIRE, after.card_id)]
+    if is_given:
+        return _assigned(after)
+    if (before.exp, before.auxiliary_exp) != (after.exp, after.auxiliary_exp):
+        return [NumberChange(NumberChangeKind.KEEP_WITH_NEW_EXPIRY, after.card_id)]
+    return []
 
 
 def _assigned(card: Card) -> list[NumberChange]:

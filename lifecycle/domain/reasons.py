@@ -136,10 +136,13 @@ def suspensions_of(card: Card) -> frozenset[str]:
     return held if card.state_reason is None else held | {card.state_reason}
 
 
-def is_stronger(card: Card, reason_code: str | None) -> bool:
-    """Whether `reason_code` is strictly stronger than what holds the card (domain.md 2.2)."""
+def is_stronger(card: Card, reason_code: str) -> bool:
+    """Whether a suspension or lock is strictly stronger than what holds the card (domain.md 2.2).
+
+    What no table knows is weaker than all of them.
+    """
     held = max((STRENGTH.get(reason, 0) for reason in suspensions_of(card)), default=0)
-    return STRENGTH.get(reason_code or "", 0) > held
+    return STRENGTH[reason_code] > held
 
 
 def can_be_resumed(card: Card) -> bool:

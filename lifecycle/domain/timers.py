@@ -8,13 +8,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from lifecycle.domain import months
-from lifecycle.domain.cards import TERMINAL, Card, State
+from lifecycle.domain.cards import TERMINAL, Card
 from lifecycle.domain.commands import CommandName
-from lifecycle.domain.guards import renewal_window_opens_ms
+from lifecycle.domain.guards import MAY_EXPIRE, renewal_window_opens_ms
 
 _TIME_OUT_PREFIX = "TIME_OUT:"
 _CASCADE_PREFIX = "CASCADE:"
-_MAY_EXPIRE = frozenset({State.INACTIVE, State.ACTIVE, State.SUSPENDED})
 
 
 class Timer(NamedTuple):
@@ -40,7 +39,7 @@ def due_timers(card: Card, issuer_time_zone: str) -> tuple[Timer, ...]:
             timers.append(
                 Timer(CommandName.AUTO_RENEW, opens_ms, auto_renew_id(card.exp, card.incarnation))
             )
-    if card.exp is not None and card.state in _MAY_EXPIRE:
+    if card.exp is not None and card.state in MAY_EXPIRE:
         ends_ms = months.month_end_ms(card.exp, issuer_time_zone)
         timers.append(Timer(CommandName.EXPIRE, ends_ms, expire_id(card.exp, card.incarnation)))
     if card.delete_at_ms is not None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from lifecycle.domain import months
 from lifecycle.domain.cards import (
     TERMINAL,
     Card,
@@ -24,14 +25,89 @@ from lifecycle.domain.operations import Ignored, OperationKind, Status
 from lifecycle.domain.products import ActivationMethod, ProductTerms
 from tests.unit.deciding import (
     PHYSICAL,
+    START_MS,
     VIRTUAL,
     a_card,
     a_command,
     a_context,
+    a_registered_card,
     after,
     decided,
     refused,
 )
+
+NOTHING: frozenset[str] = frozenset()
+
+# A card of which every field says something, so that none of them is lost unnoticed.
+WHOLE = a_registered_card(
+    State.SUSPENDED,
+    state_reason="USER_DECISION",
+    terms=PHYSICAL,
+    incarnation=3,
+    pending_exp="1130",
+    has_auxiliary_pan=True,
+    auxiliary_exp="1027",
+    pending_auxiliary_exp="1030",
+    name="ANNA",
+    second_name="B",
+    predecessor_card_id="card-0",
+    delete_at_ms=START_MS + 1,
+    real_card_id="real-1",
+    controls="{}",
+    limits="{}",
+    click_to_pay=True,
+)
+
+
+class TestWhatStays:
+    @pytest.mark.parametrize(
+        ("name", "fields", "changes"),
+        [
+            ("RESUME", {}, {"state": State.ACTIVE, "state_reason": None, "suspensions": NOTHING}),
+            (
+                "SUSPEND",
+                {"reason_code": "FRAUD"},
+                {"state_reason": "FRAUD", "suspensions": frozenset({"USER_DECISION", "FRAUD"})},
+            ),
+            (
+                "LOCK",
+                {"lock": "PIN"},
+                {
+                    "state_reason": "PIN_LOCKED",
+                    "suspensions": frozenset({"USER_DECISION", "PIN_LOCKED"}),
+                    "locks": frozenset({Lock.PIN}),
+                },
+            ),
+            (
+                "DELETE",
+                {"reason_code": "CLOSED_CARD"},
+                {
+                    "state": State.DELETED,
+                    "state_reason": "CLOSED_CARD",
+                    "suspensions": NOTHING,
+                    "ongoing_operation": OngoingOperation.NONE,
+                    "pending_exp": None,
+                    "pending_auxiliary_exp": None,
+                },
+            ),
+        ],
+    )
+    def test_a_command_changes_what_it_speaks_of_and_nothing_else(
+        self, name: str, fields: dict[str, Any], changes: dict[str, Any]
+    ) -> None:
+        assert after(WHOLE, name, **fields) == replace(WHOLE, **changes)
+
+    def test_expiring_changes_the_state_alone(self) -> None:
+        there = a_context(start_time_ms=months.month_end_ms("1127", "UTC"))
+        assert after(WHOLE, "EXPIRE", there) == replace(WHOLE, state=State.EXPIRED)
+
+    def test_a_new_card_has_the_names_that_were_sent(self) -> None:
+        card = after(None, "CREATE", name="ANNA", second_name="B")
+        assert (card.name, card.second_name) == ("ANNA", "B")
+
+    def test_a_new_card_of_which_nothing_is_said_has_nothing(self) -> None:
+        assert after(None, "CREATE") == a_card(exp="1028")
+        assert a_card().name == ""
 
 
 class TestSuspensions:
@@ -158,9 +234,30 @@ class TestRenew:
         assert after(a_card(exp="1127"), "RENEW").exp == "1130"
         assert after(a_card(exp="0925"), "RENEW").exp == "1028"
 
+    def test_a_card_without_an_expiry_gets_one_from_the_start(self) -> None:
+        assert after(a_card(exp=None), "RENEW").exp == "1028"
+
     def test_no_expiry_lies_behind_december_2099(self) -> None:
         assert after(a_card(exp="1198"), "RENEW").exp == "1299"
         assert refused(a_card(exp="1299"), "RENEW") == "FIELD_INVALID_VALUE"
+
+    @pytest.mark.parametrize("state", [State.ACTIVE, State.SUSPENDED, State.EXPIRED])
+    @pytest.mark.parametrize("terms", [VIRTUAL, PHYSICAL])
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {"new_card_id": "card-1", "new_card_state": "ACTIVE"},
+            {"new_card_id": "card-1", "new_card_state": "INACTIVE"},
+        ],
+    )
+    def test_one_renewal_at_a_time(
+        self, state: State, terms: ProductTerms, fields: dict[str, Any]
+    ) -> None:
+        card = a_card(state, terms=terms, pending_exp="1130")
+        assert refused(card, "RENEW", **fields) == "RENEWAL_IN_PROGRESS"
+        held = replace(card, suspensions=frozenset({"USER_DECISION"}))
+        assert refused(held, "RENEW", **fields) == "RENEWAL_IN_PROGRESS"
 
     def test_a_renewal_in_progress_wins_over_a_due_replacement_and_over_fields(self) -> None:
         card = a_card(State.SUSPENDED, state_reason="FRAUD", pending_exp="1130")
@@ -311,8 +408,13 @@ class TestDetails:
 
     def test_a_renew_names_the_new_expiry(self) -> None:
         decision = decided(a_card(), "RENEW")
-        assert isinstance(decision.subject, Card)
-        assert decision.details == {"newExp": decision.subject.exp or decision.subject.pending_exp}
+        assert decision.details == {"newExp": "1130"}
+
+    def test_a_renew_of_plastic_names_the_expiry_to_come(self) -> None:
+        assert decided(a_card(terms=PHYSICAL), "RENEW").details == {"newExp": "1130"}
+
+    def test_other_kinds_tell_nothing_more(self) -> None:
+        assert decided(a_card(), "SUSPEND").details == {}
 
     def test_a_refused_command_tells_none(self) -> None:
         assert decided(a_card(State.DELETED), "REPLACE").details == {}

@@ -1,5 +1,6 @@
 """CREATE, and what is judged of each command before its card: steps (3) to (5) of design.md 5."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,20 +8,38 @@ import pytest
 from lifecycle.domain.cards import (
     State,
 )
-from lifecycle.domain.commands import (
-    Requestor,
-)
+from lifecycle.domain.commands import CommandName, Requestor
 from lifecycle.domain.consumers import ConsumerState
+from lifecycle.domain.defaults import default_requestor, default_state
 from lifecycle.domain.fields import time_ms_of
 from tests.unit.deciding import (
     DEFAULT_REQUESTOR,
     START_MS,
+    VIRTUAL,
     a_card,
     a_context,
+    a_registered_card,
     after,
     decided,
     refused,
 )
+
+IN_PLACE = {"new_card_id": "card-1", "new_card_state": "ACTIVE"}
+
+
+SYSTEM_COMMANDS = {"LOCK", "CARD_PRESENT", "EXPIRE", "AUTO_RENEW", "DELETE_DUE", "TIME_OUT"}
+
+
+@pytest.mark.parametrize("name", CommandName)
+def test_the_system_asks_for_locks_signals_and_timers_else_the_issuer(name: CommandName) -> None:
+    system = Requestor(type="SYSTEM", id="SYSTEM")
+    expected = system if name in SYSTEM_COMMANDS else DEFAULT_REQUESTOR
+    assert default_requestor(name, "BANK000001") == expected
+
+
+@pytest.mark.parametrize("name", CommandName)
+def test_a_card_is_made_active_unless_the_command_says_otherwise(name: CommandName) -> None:
+    assert default_state(name) == ("ACTIVE" if name in ("CREATE", "REGISTER") else None)
 
 
 class TestCreate:
@@ -49,6 +68,7 @@ class TestCreate:
         bad: dict[str, Any] = {"name": "?", "reason_code": "FRAUD"}
         assert refused(a_card(State.DELETED), "CREATE", nothing, **bad) == "CARD_ID_IN_USE"
         assert refused(None, "CREATE", nothing, **bad) == "CARD_PRODUCT_NOT_FOUND"
+        assert refused(None, "CREATE", nothing, state="INACTIVE") == "CARD_PRODUCT_NOT_FOUND"
         assert refused(None, "CREATE", **bad) == "FIELD_INVALID_FORMAT"
         assert refused(None, "CREATE", reason_code="FRAUD") == "INVALID_REASON"
 
@@ -57,7 +77,10 @@ class TestCreate:
             START_MS + 1
         )
         for past in ("2025-10-09T08:53:20Z", "2025-10-09T08:53:20.000999Z"):
-            assert refused(None, "CREATE", delete_at=past) == "DELETE_TIME_NOT_FUTURE"
+            decision = decided(None, "CREATE", delete_at=past)
+            assert decision.error_code == "DELETE_TIME_NOT_FUTURE"
+            assert decision.error is not None
+            assert decision.error.endswith(" Field: deleteAt.")
         assert refused(None, "CREATE", delete_at="2026-02-30T00:00:00Z") == "FIELD_INVALID_FORMAT"
 
     def test_its_operation_carries_no_reason_code(self) -> None:
@@ -135,6 +158,63 @@ class TestFields:
         assert error is not None
         assert "newExp" in error
         assert "9999" not in error
+
+    def test_an_error_that_is_about_no_field_names_none(self) -> None:
+        assert decided(a_card(State.DELETED), "SUSPEND").error == "The card was deleted."
+
+    @pytest.mark.parametrize(
+        ("name", "fields", "field"),
+        [
+            ("SUSPEND", {"correlation_id": "a/b"}, "correlationId"),
+            ("SUSPEND", {"effective_date": "x"}, "effectiveDate"),
+            ("SUSPEND", {"reason_code": "x"}, "reasonCode"),
+            ("SUSPEND", {"reason": "é"}, "reason"),
+            ("SUSPEND", {"requestor": Requestor(type="USER", id="x y")}, "requestor.id"),
+            ("SUSPEND", {"requestor": Requestor(type="BOT", id="x")}, "requestor.type"),
+            ("REPLACE", {"reason": None}, "reason"),
+            ("REPLACE", {"new_card_id": "card-9", "encrypted_data": "x"}, "newCardId"),
+            ("REPLACE", {"encrypted_data": "x"}, "encryptedData"),
+            ("RENEW", {"new_card_state": "ACTIVE"}, "newCardId"),
+            ("RENEW", {"new_card_id": "card-1"}, "newCardState"),
+            ("RENEW", {"new_card_id": "card-9", "new_card_state": "ACTIVE"}, "newCardId"),
+            ("RENEW", {"new_exp": "1130"}, "newExp"),
+            ("RENEW", {"new_auxiliary_exp": "1130", "encrypted_data": "x"}, "newAuxiliaryExp"),
+            ("RENEW", {**IN_PLACE, "encrypted_data": "x"}, "encryptedData"),
+            ("RENEW", {"new_card_product_id": "silver"}, "newCardProductId"),
+        ],
+    )
+    def test_each_field_at_fault_is_named_as_on_the_wire(
+        self, name: str, fields: dict[str, Any], field: str
+    ) -> None:
+        error = decided(a_card(), name, **fields).error
+        assert error is not None
+        assert error.endswith(f" Field: {field}.")
+
+    @pytest.mark.parametrize(
+        ("name", "fields", "field"),
+        [
+            ("REPLACE", {}, "newCardId"),
+            ("REPLACE", {"new_card_id": "card-2"}, "encryptedData"),
+            ("REPLACE", {"new_card_id": "card-1", "encrypted_data": "x"}, "newCardId"),
+            ("RENEW", {}, "newExp"),
+            ("RENEW", {"new_exp": "1130"}, "newAuxiliaryExp"),
+            ("RENEW", {"new_exp": "1127", "new_auxiliary_exp": "1130"}, "newExp"),
+            ("RENEW", {"new_exp": "1130", "new_auxiliary_exp": "1126"}, "newAuxiliaryExp"),
+            (
+                "RENEW",
+                {**IN_PLACE, "new_exp": "1130", "new_auxiliary_exp": "1130"},
+                "encryptedData",
+            ),
+        ],
+    )
+    def test_so_is_each_field_of_a_registered_card(
+        self, name: str, fields: dict[str, Any], field: str
+    ) -> None:
+        amex = replace(VIRTUAL, scheme="AMEX")
+        card = a_registered_card(terms=amex, has_auxiliary_pan=True, auxiliary_exp="1126")
+        error = decided(card, name, **fields).error
+        assert error is not None
+        assert error.endswith(f" Field: {field}.")
 
     def test_fields_win_over_reasons_and_reasons_over_a_stale_date(self) -> None:
         context = a_context(version_time_ms=START_MS)

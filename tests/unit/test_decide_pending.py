@@ -99,7 +99,10 @@ class TestRenewWithoutANumber:
         decision = answered(card, with_credentials(), BAD)
         assert (decision.status, decision.error_code) == (Status.FAILED, "CMS_DOWN")
         assert decision.subject is card
-        for code in (None, "", "no words", "4000001234567899", "CMS\n", "A" * 65):
+        for shown in ("E", "404030000", "A" * 64):
+            failed = answered(card, with_credentials(), BAD._replace(error_code=shown))
+            assert failed.error_code == shown
+        for code in (None, "", "no words", "1234567890", "4000001234567899", "CMS\n", "A" * 65):
             failed = answered(card, with_credentials(), Reply(is_successful=False, error_code=code))
             assert failed.error_code == "OUTSIDE_PARTY_FAILED"
 
@@ -118,6 +121,11 @@ class TestRenewWithoutANumber:
         card = a_registered_card()
         decision = answered(card, context)
         assert (decision.error_code, decision.subject) == (code, card)
+
+    def test_a_reply_without_a_number_is_told_what_it_lacks(self) -> None:
+        decision = answered(a_registered_card(), a_context())
+        assert decision.error is not None
+        assert decision.error.endswith(" Field: encryptedData.")
 
     @pytest.mark.parametrize("state", sorted(TERMINAL))
     def test_a_card_that_left_meanwhile_is_not_renewed(self, state: State) -> None:
@@ -148,10 +156,24 @@ class TestOtherKinds:
             "secondName": "",
             "exp": "1127",
         }
-        waiting = pending("PRODUCE", distribution_channel="BRANCH_7")
+        waiting = pending("PRODUCE", distribution_channel="BRANCH_7", reason="New branch")
         done = answered(card, a_context(), GOOD, waiting)
         assert (done.kind, done.status, done.subject) == ("PRODUCE", Status.SUCCESSFUL, card)
+        assert done.reason == "New branch"
         assert done.details == {"distributionChannel": "BRANCH_7"}
+
+    @pytest.mark.parametrize(
+        ("exps", "printed"),
+        [(("1127", "1130"), "1130"), (("1127", None), "1127"), ((None, None), "")],
+    )
+    def test_plastic_bears_the_expiry_that_it_will_have(
+        self, exps: tuple[str | None, str | None], printed: str
+    ) -> None:
+        exp, pending_exp = exps
+        card = a_card(terms=PHYSICAL, second_name="B", exp=exp, pending_exp=pending_exp)
+        request = decided(card, "PRODUCE", distribution_channel="BRANCH_7").request
+        assert request is not None
+        assert (request.data["exp"], request.data["secondName"]) == (printed, "B")
 
     @pytest.mark.parametrize(
         ("card", "code"),
@@ -196,9 +218,18 @@ class TestOtherKinds:
         assert enrolled.subject.click_to_pay
         asked = decided(enrolled.subject, "CLICK_TO_PAY_OPTOUT")
         assert asked.status is Status.PENDING
+        assert asked.request is not None
+        assert dict(asked.request.data) == {"scheme": "VISA", "consumerId": "anna"}
         left = answered(enrolled.subject, a_context(), GOOD, pending("CLICK_TO_PAY_OPTOUT"))
         assert isinstance(left.subject, Card)
         assert not left.subject.click_to_pay
+
+    def test_what_the_scheme_tells_twice_changes_nothing_the_second_time(self) -> None:
+        enrolled, other = a_card(click_to_pay=True), a_card()
+        again = answered(enrolled, a_context(), GOOD, pending("CLICK_TO_PAY_ENROLMENT", name="A"))
+        assert again.subject is enrolled
+        left = answered(other, a_context(), GOOD, pending("CLICK_TO_PAY_OPTOUT"))
+        assert left.subject is other
 
     def test_so_does_one_whose_enrolment_is_on_its_way(self) -> None:
         decision = decided(a_card(), "CLICK_TO_PAY_OPTOUT", a_context(enrolment_is_pending=True))

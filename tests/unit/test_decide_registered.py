@@ -10,12 +10,13 @@ import pytest
 from lifecycle.domain.cards import TERMINAL, Card, Origin, State
 from lifecycle.domain.consumers import ConsumerState
 from lifecycle.domain.errors import ErrorCode
-from lifecycle.domain.operations import Decision
+from lifecycle.domain.operations import Context, Decision
 from lifecycle.domain.products import ActivationMethod
 from tests.unit.deciding import (
     CREDENTIALS,
     MANAGED,
     PHYSICAL,
+    START_MS,
     VIRTUAL,
     a_card,
     a_context,
@@ -69,6 +70,8 @@ class TestRegister:
     def test_a_virtual_card_has_13_digits_at_least(self) -> None:
         short = with_credentials(opened=SHORT)
         assert refused(None, "REGISTER", short) == "PAN_LUHN_INVALID"
+        shortest = with_credentials(opened=replace(CREDENTIALS, pan="4000001234562"))
+        assert after(None, "REGISTER", shortest).last4 == "4562"
         plastic = with_credentials(opened=SHORT, product=PHYSICAL)
         assert after(None, "REGISTER", plastic).last4 == "8713"
 
@@ -84,6 +87,14 @@ class TestRegister:
         assert refused(None, "REGISTER", with_credentials(), encrypted_data="x" * 8193) == (
             "FIELD_INVALID_FORMAT"
         )
+
+
+def test_what_the_caller_does_not_serve_counts_as_absent() -> None:
+    served = Context(start_time_ms=START_MS)._asdict()
+    del served["start_time_ms"]
+    assert served.pop("issuer_time_zone") == "UTC"
+    assert [name for name, value in served.items() if value] == []
+    assert refused(None, "REGISTER", a_context(opened=CREDENTIALS)) == "PAN_NOT_REUSABLE"
 
 
 class TestReuse:
@@ -199,6 +210,27 @@ class TestRenew:
         card = after(cobadged, "RENEW", new_exp="1130", new_auxiliary_exp="1029")
         assert (card.exp, card.auxiliary_exp) == ("1130", "1029")
 
+    def test_an_issued_amex_card_is_renewed_in_place_without_a_number(self) -> None:
+        card = a_card(terms=replace(VIRTUAL, scheme="AMEX"))
+        assert after(card, "RENEW", new_card_id="card-1", new_card_state="ACTIVE").exp == "1130"
+
+    def test_a_loss_is_renewed_under_another_id_with_no_later_expiry(self) -> None:
+        same = with_credentials(opened=replace(CREDENTIALS, exp="1127"))
+        fields = moving(new_exp="1127")
+        assert refused(a_registered_card(), "RENEW", same, **fields) == "FIELD_INVALID_VALUE"
+        lost = decided(a_registered_card(), "RENEW", same, **fields, reason_code="CARD_LOST")
+        assert successor(lost).exp == "1127"
+
+    def test_an_auxiliary_expiry_may_come_before_its_number(self) -> None:
+        fields = {"new_card_id": "card-2", "new_card_state": "ACTIVE", "new_auxiliary_exp": "1130"}
+        assert decided(a_registered_card(), "RENEW", **fields).status == "PENDING"
+
+    def test_a_new_number_without_an_auxiliary_one_leaves_that_as_it_is(self) -> None:
+        cobadged = a_registered_card(has_auxiliary_pan=True, auxiliary_exp="1126")
+        fields = moving(new_card_id="card-1", new_exp="0930", new_auxiliary_exp="1029")
+        card = after(cobadged, "RENEW", with_credentials(), **fields)
+        assert (card.last4, card.has_auxiliary_pan, card.auxiliary_exp) == ("7899", True, "1029")
+
     def test_an_auxiliary_expiry_needs_an_auxiliary_number(self) -> None:
         fields = {"new_exp": "1130", "new_auxiliary_exp": "1029"}
         assert refused(a_registered_card(), "RENEW", **fields) == "FIELD_INVALID_VALUE"
@@ -228,6 +260,13 @@ class TestRenew:
         assert (activated.subject.exp, activated.subject.auxiliary_exp) == ("1130", "1029")
         assert activated.subject.pending_auxiliary_exp is None
         assert numbers(activated) == [("KEEP_WITH_NEW_EXPIRY", "card-1")]
+
+    def test_a_relink_gives_no_card_a_number(self) -> None:
+        old = a_registered_card(State.REPLACED, card_id="card-0", successor_card_id="card-1")
+        new = a_registered_card(State.INACTIVE, predecessor_card_id="card-0")
+        activated = decided(new, "ACTIVATE", a_context(predecessor=old))
+        assert [one.kind for one in activated.caused] == ["RELINK"]
+        assert numbers(activated) == []
 
     def test_v2_takes_no_number(self) -> None:
         fields = {"new_exp": "1130", "encrypted_data": "a.b.c.d.e"}
@@ -313,6 +352,30 @@ class TestRenewUnderAnotherId:
         named = moving(new_exp="1127")
         assert refused(a_registered_card(), "RENEW", early, **named) == "FIELD_INVALID_VALUE"
 
+    @pytest.mark.parametrize(
+        ("opened", "fields", "field"),
+        [
+            ({}, {"new_exp": "0931"}, "newExp"),
+            ({}, {"new_auxiliary_exp": "0831"}, "newAuxiliaryExp"),
+            ({"exp": "1127"}, {}, "encryptedData"),
+            ({"auxiliary_exp": "1126"}, {}, "encryptedData"),
+        ],
+    )
+    def test_what_does_not_fit_its_number_is_named(
+        self, opened: dict[str, Any], fields: dict[str, Any], field: str
+    ) -> None:
+        cobadged = a_registered_card(has_auxiliary_pan=True, auxiliary_exp="1126")
+        there = with_credentials(opened=replace(COBADGED, **opened))
+        decision = decided(cobadged, "RENEW", there, **moving(**fields))
+        assert decision.error is not None
+        assert decision.error.endswith(f" Field: {field}.")
+
+    def test_who_may_have_no_new_card_is_told_before_the_number_is_judged(self) -> None:
+        closed = a_context(consumer_state=ConsumerState.DELETED)
+        assert refused(a_registered_card(), "REPLACE", closed, **GIVEN) == "CONSUMER_NOT_ACTIVE"
+        virtual = a_registered_card(real_card_id="real-1")
+        assert refused(virtual, "REPLACE", **GIVEN) == "CARD_NOT_ACTIVE"
+
     def test_an_issued_card_keeps_its_id(self) -> None:
         assert refused(a_card(), "RENEW", with_credentials(), **moving()) == "FIELD_INVALID_VALUE"
 
@@ -348,6 +411,14 @@ class TestRealCard:
             assert refused(None, name, full, real_card_id="real-1") == (
                 "VIRTUAL_CARD_LIMIT_REACHED"
             )
+
+    def test_a_real_card_that_is_not_active_is_told_before_its_number_of_virtual_ones(self) -> None:
+        held = a_card(State.SUSPENDED, card_id="real-1")
+        full = a_context(real_card=held, real_card_virtual_cards=100)
+        assert refused(None, "CREATE", full, real_card_id="real-1") == "CARD_NOT_ACTIVE"
+
+    def test_a_card_that_stands_for_itself_minds_no_such_limit(self) -> None:
+        assert after(None, "CREATE", a_context(real_card_virtual_cards=100))
 
     def test_it_takes_its_virtual_cards_with_it(self) -> None:
         for decision in (

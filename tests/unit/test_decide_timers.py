@@ -152,7 +152,7 @@ class TestAutoRenew:
     def test_plastic_waits_for_its_activation(self) -> None:
         card = replace(self.CARD, terms=replace(RENEWING, form=PHYSICAL.form))
         renewed = after(card, "AUTO_RENEW", at("2027-11-15T00:00:00Z"))
-        assert (renewed.exp, renewed.pending_exp) == ("1127", "1130")
+        assert (renewed.state, renewed.exp, renewed.pending_exp) == (State.ACTIVE, "1127", "1130")
         assert is_ignored(renewed, "AUTO_RENEW", at("2027-11-15T00:00:00Z"))
 
     @pytest.mark.parametrize(
@@ -223,6 +223,10 @@ class TestDueTimers:
         for state in TERMINAL:
             assert due_timers(a_card(state, delete_at_ms=5, terms=RENEWING), "UTC") == ()
 
+    @pytest.mark.parametrize("state", [State.INACTIVE, State.ACTIVE, State.SUSPENDED])
+    def test_every_card_that_can_expire_has_a_timer_for_it(self, state: State) -> None:
+        assert [timer.kind for timer in due_timers(a_card(state), "UTC")] == ["EXPIRE"]
+
     @pytest.mark.parametrize("time_zone", ["UTC", "Europe/Berlin", "Pacific/Kiritimati"])
     @pytest.mark.parametrize("days", [1, 30, 365])
     def test_each_applies_at_its_time_and_not_a_moment_before(
@@ -255,11 +259,18 @@ class TestDueTimers:
 
 def test_the_id_of_a_cascade_names_its_cause() -> None:
     cause = UUID("0e2a7f3c-1111-8222-9333-444455556666")
+    assert cascade_id(cause) == f"CASCADE:{cause}"
     assert cause_of(cascade_id(cause)) == cause
     assert cause_of("CASCADE:x") is None
     assert cause_of(f"c{cause}") is None
+    assert cause_of(str(cause)) is None
     assert cause_of(time_out_id(cause)) is None
     assert max(len(cascade_id(cause)), len(time_out_id(cause))) <= 64
+
+
+def test_the_id_of_a_time_out_names_what_was_waited_for() -> None:
+    waited = UUID("0e2a7f3c-1111-8222-9333-444455556666")
+    assert time_out_id(waited) == f"TIME_OUT:{waited}"
 
 
 def test_days_before_the_end_of_a_month_reach_into_other_years() -> None:

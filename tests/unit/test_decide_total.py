@@ -123,12 +123,14 @@ def any_card(draw: st.DrawFn) -> Card:
         "PIN_LOCKED",
         "CLOSED_CARD",
     ]
+    state = draw(st.sampled_from(State))
+    held = draw(st.frozensets(st.sampled_from(reasons)))
     return a_card(
-        draw(st.sampled_from(State)),
+        state,
         exp=draw(st.sampled_from([None, "0925", "1025", "1127", "1299"])),
         pending_exp=draw(st.sampled_from([None, "1130"])),
         state_reason=draw(st.sampled_from([None, *reasons])),
-        suspensions=draw(st.frozensets(st.sampled_from(reasons))),
+        suspensions=held if state in (State.SUSPENDED, State.EXPIRED) else frozenset(),
         locks=draw(st.frozensets(st.sampled_from(Lock))),
         terms=draw(st.sampled_from([VIRTUAL, PHYSICAL, BUSY])),
         origin=draw(st.sampled_from(Origin)),

@@ -65,3 +65,7 @@ def test_generated_card_ids_have_the_format_of_a_card_id() -> None:
 def test_caused_operations_are_counted_from_one() -> None:
     with pytest.raises(AssertionError):
         caused_operation_id(OPERATION, 0)
+
+
+def test_the_kinds_of_subjects_have_the_names_that_ids_are_made_of() -> None:
+    assert [kind.value for kind in SubjectKind] == ["card", "consumer", "product"]

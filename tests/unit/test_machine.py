@@ -1,12 +1,14 @@
 """The table that decisions are made with is what `transitions` itself does with the machine."""
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 from transitions import MachineError
 
 from lifecycle.domain.cards import TERMINAL, State
+from lifecycle.domain.cells import RULES
 from lifecycle.domain.diagram import state_diagram
 from lifecycle.domain.effects import EFFECTS
 from lifecycle.domain.errors import ErrorCode
@@ -21,7 +23,7 @@ from lifecycle.domain.machine import (
     Branch,
     Trigger,
 )
-from lifecycle.domain.operations import Ignored
+from lifecycle.domain.operations import OUTSIDE_KINDS, Ignored
 
 PAIRS = [(state, trigger) for state in (None, *State) for trigger in Trigger]
 
@@ -93,6 +95,17 @@ def test_each_cell_is_a_transition_or_a_refusal(state: State | None, trigger: Tr
     assert ((state, trigger) in TABLE) is not ((state, trigger) in REFUSAL)
 
 
+@pytest.mark.parametrize(("state", "trigger"), PAIRS)
+def test_an_effect_that_sets_no_state_stands_in_rows_that_say_so(
+    state: State | None, trigger: Trigger
+) -> None:
+    for branch in TABLE.get((state, trigger), ()):
+        if branch.effect in ("change_nothing", "ask_outside", "set_controls", "set_limits"):
+            assert branch.dest is state
+        if branch.effect in ("suspend", "lock"):
+            assert branch.dest is State.SUSPENDED
+
+
 def test_each_condition_and_effect_of_the_machine_exists_and_is_used() -> None:
     used = {name for branches in TABLE.values() for name in _names(branches)}
     assert used == set(GUARDS)
@@ -119,6 +132,26 @@ def test_nothing_but_a_new_life_leads_out_of_a_terminal_state(
     if trigger is Trigger.CREATE:
         expected = ErrorCode.CARD_ID_IN_USE
     assert REFUSAL[state, trigger] is expected
+
+
+def test_the_machine_has_the_states_and_triggers_of_the_book_and_no_others() -> None:
+    assert set(MACHINE.states) == {NO_CARD, *State}
+    assert set(MACHINE.events) == {trigger.value for trigger in Trigger}
+    assert MACHINE.models == []
+
+
+def test_what_may_wait_is_what_asks_an_outside_party() -> None:
+    asking = {
+        RULES[trigger].kind
+        for (_, trigger), branches in TABLE.items()
+        if "ask_outside" in {branch.effect for branch in branches}
+    }
+    assert asking == OUTSIDE_KINDS
+
+
+def test_the_diagram_of_the_docs_is_that_of_the_machine() -> None:
+    page = Path(__file__).parents[2] / "docs" / "state-diagram.md"
+    assert f"```mermaid\n{state_diagram()}```\n" in page.read_text()
 
 
 def test_the_diagram_shows_each_pair_of_states_that_a_trigger_joins() -> None:

@@ -3,11 +3,23 @@
 As `test_rule_corners.py`; here the state of the card makes the difference.
 """
 
+from itertools import product as every
+
 import pytest
 
+from lifecycle.domain.cards import State
 from lifecycle.domain.operations import Decision, Ignored
 from lifecycle.domain.products import Product
-from tests.oracle.adapters import card_from, command_from, context_from, decide, subject_from
+from lifecycle.domain.reasons import suspensions_of
+from tests.oracle import tables
+from tests.oracle.adapters import (
+    card_from,
+    command_from,
+    context_from,
+    decide,
+    disagreements,
+    subject_from,
+)
 from tests.oracle.asking import CREATE, IN_PLACE, LOST, ask, card_after, pending, suspended
 from tests.oracle.fields import Data
 from tests.oracle.situations import (
@@ -231,3 +243,39 @@ def test_whole_numbers_that_json_writes_with_a_point_are_whole() -> None:
 def test_an_expiry_that_cannot_grow_any_more_is_not_renewed() -> None:
     decision = ask(a_card(exp=LAST_EXPIRY), "RENEW")
     assert decision.error_code == "FIELD_INVALID_VALUE"
+
+
+def test_a_second_suspension_is_strictly_stronger_than_the_first() -> None:
+    for held, reason in every(tables.STRENGTH, tables.REASONS["SUSPEND"]):
+        command = a_command("SUSPEND", reasonCode=reason)
+        assert disagreements(suspended(held), command, a_context()) == []
+
+
+def test_each_suspension_is_lifted_by_the_resumes_of_its_row() -> None:
+    for held, reason in every(tables.RESUME_TABLE, tables.REASONS["RESUME"]):
+        command = a_command("RESUME", reasonCode=reason)
+        assert disagreements(suspended(held), command, a_context()) == []
+
+
+@pytest.mark.parametrize("reason", [None, "CLOSED_CARD"])
+def test_a_suspension_that_no_table_knows_is_the_weakest(reason: str | None) -> None:
+    card = a_card(state="SUSPENDED", stateReason=reason)
+    assert card_after(ask(card, "SUSPEND", reasonCode="USER_DECISION")).state == "SUSPENDED"
+
+
+def test_a_suspension_that_no_table_knows_is_never_resumed() -> None:
+    card = a_card(state="SUSPENDED", stateReason="CLOSED_CARD")
+    assert ask(card, "RESUME", reasonCode="ISSUER_DECISION").error_code == "INVALID_REASON"
+
+
+def test_a_suspended_card_that_lost_its_reason_never_ends_active_after_its_month() -> None:
+    card = a_card(state="SUSPENDED", exp=OVER, form="VIRTUAL")
+    assert card_after(ask(card, "RENEW")).state == "SUSPENDED"
+
+
+def test_only_a_suspended_or_expired_card_is_held_by_what_it_was_suspended_for() -> None:
+    for state in State:
+        card = a_card(state=state, stateReason="CARD_LOST", suspensions=["FRAUD"], locks=["PIN"])
+        is_held = state in (State.SUSPENDED, State.EXPIRED)
+        held = {"CARD_LOST", "FRAUD", "PIN_LOCKED"} if is_held else set()
+        assert suspensions_of(card_from(card)) == held

@@ -123,3 +123,7 @@ def test_what_waits_is_read_back_as_it_was(fields: dict[str, Any]) -> None:
 
 def test_every_kind_that_may_wait_has_a_time_out() -> None:
     assert PENDING_TIMEOUT_SECONDS_DEFAULT.keys() == OUTSIDE_KINDS
+
+
+def test_a_source_has_the_name_that_its_rows_bear() -> None:
+    assert [source.value for source in Source] == ["commands", "replies"]
