@@ -26,6 +26,9 @@ endif
 # The set-up must not be done twice at once.
 .NOTPARALLEL:
 
+# Each has a Kafka and a PostgreSQL of its own. A file stays whole: its tests share fixtures.
+TEST_PROCESSES ?= 2
+
 help: ## list the targets
 	@echo 'make run     set up, start everything, send a sample day, stay up (Ctrl-C stops)'
 	@echo 'make test    set up, run every test on a real Kafka and a real PostgreSQL'
@@ -40,7 +43,7 @@ run: $(VENV)/.installed
 	@$(BIN)/lifecycle dev
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check $(SOURCES)

@@ -27,6 +27,7 @@ from lifecycle.domain.commands import (
     CardCommand,
     ConsumerCommand,
     Create,
+    Renew,
     Replace,
     Resume,
     Subject,
@@ -41,8 +42,9 @@ from lifecycle.kafka.topics import topics_of
 from lifecycle.postgres.connection import open_pool
 from lifecycle.postgres.operations import DeadLetterRow, OperationRow
 from lifecycle.settings import Settings, load_settings, required
-from lifecycle.worker.deciding import Decided, Deciding
+from lifecycle.worker.deciding import Deciding
 from lifecycle.worker.numbers import Numbers
+from lifecycle.worker.recording import Decided
 from lifecycle.worker.subjects import Subjects, Tracked
 from lifecycle.worker.taken import Taken, take
 
@@ -191,6 +193,8 @@ async def _read(connection: asyncpg.Connection, found: Subjects, taken: Taken) -
             others.append(Subject(SubjectKind.PRODUCT, command.issuer_id, command.card_product_id))
         elif isinstance(command, Activate | Resume | Replace) and card is not None:
             consumer_id = card.consumer_id
+        if isinstance(command, Replace | Renew) and card is not None:
+            others.append(Subject(SubjectKind.PRODUCT, card.issuer_id, card.card_product_id))
         if consumer_id is not None:
             others.append(Subject(SubjectKind.CONSUMER, command.issuer_id, consumer_id))
         predecessor = card.predecessor_card_id if card is not None else None
