@@ -169,6 +169,7 @@ class TestReplace:
         assert (new.card_id, new.origin, new.state) == ("card-2", Origin.REGISTERED, "INACTIVE")
         assert (new.exp, new.last4, new.has_auxiliary_pan) == ("0930", "7899", True)
         assert (new.predecessor_card_id, new.real_card_id) == ("card-1", "real-1")
+        assert new.real_card_incarnation == old.real_card_incarnation
         assert decision.details == {"newCardId": "card-2"}
         assert numbers(decision) == [("RETIRE", "card-1"), ("ASSIGN_GIVEN", "card-2")]
 
