@@ -353,7 +353,8 @@ class TestReplace:
 
     def test_a_generated_id_that_is_taken_is_refused_after_the_fields(self) -> None:
         taken = a_context(generated_card_id_in_use=True)
-        assert refused(a_card(), "REPLACE", taken) == "CARD_ID_IN_USE"
+        for state in (State.INACTIVE, State.ACTIVE, State.SUSPENDED):
+            assert refused(a_card(state), "REPLACE", taken) == "CARD_ID_IN_USE"
         assert refused(a_card(), "REPLACE", taken, new_card_id="x") == "FIELD_INVALID_VALUE"
         assert refused(a_card(State.EXPIRED), "REPLACE", taken) == "CARD_EXPIRED"
 
