@@ -83,8 +83,13 @@ class Histories(RuleBasedStateMachine):
         self.issuer.now_ms = max(self.issuer.now_ms, timer.due_ms)
         command = command_of(Step(timer.kind.value, {"cardId": card_id}), ISSUER, timer.command_id)
         self._ask(command)
+        after = self.issuer.card(card_id)
+        assert after is not None
+        next_ones = [one for one in due_timers(card_from(after), "UTC") if one.kind is timer.kind]
+        if any(one.due_ms <= self.issuer.now_ms for one in next_ones):
+            return  # a window longer than the validity: the worker tells the two by their ids
         again = decide(
-            subject_from(self.issuer.card(card_id)),
+            subject_from(after),
             command_from(command),
             context_from(self.issuer.context(command)),
         )
