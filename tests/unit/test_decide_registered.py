@@ -453,8 +453,9 @@ class TestRealCard:
             assert refused(replace(card, state=state), "DELETE", incarnation=1) == "STALE_COMMAND"
         assert after(card, "DELETE", incarnation=2).state == "DELETED"
         assert after(card, "DELETE").state == "DELETED"
-        for no_life in (0, 1.5, -2):
+        for no_life in (0, 1.5, -2, 2**31):
             assert refused(card, "DELETE", incarnation=no_life) == "FIELD_INVALID_VALUE"
+        assert refused(card, "DELETE", incarnation=2**31 - 1) == "STALE_COMMAND"
 
 
 class TestNumbersOfOtherCommands:
