@@ -19,11 +19,10 @@ import pytest_asyncio
 from lifecycle.local import Servers
 from lifecycle.postgres.temporary import temporary_database
 from tests.e2e import quick_start
+from tests.support.waiting import SECONDS_MAX
 from tests.unit.vault_keys import write_keys
 
 PROGRAM = Path(sys.executable).with_name("lifecycle")
-RUN_SECONDS_MAX = 60.0
-CONNECT_SECONDS_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class World:
         """`lifecycle` with these arguments, to its end."""
         return Ended(
             *await asyncio.to_thread(
-                quick_start.run, arguments, self.environment, given, RUN_SECONDS_MAX
+                quick_start.run, arguments, self.environment, given, SECONDS_MAX
             )
         )
 
@@ -92,7 +91,7 @@ class World:
 async def ended(
     process: asyncio.subprocess.Process,
     given: bytes | None = None,
-    seconds_max: float = RUN_SECONDS_MAX,
+    seconds_max: float = SECONDS_MAX,
 ) -> Ended:
     async with asyncio.timeout(seconds_max):
         out, err = await process.communicate(given)
@@ -111,7 +110,7 @@ async def new_world(servers: Servers) -> AsyncIterator[World]:
         keys_file = Path(folder) / "keys.json"
         write_keys(keys_file)
         async with temporary_database(
-            servers.database_url, name, connect_seconds_max=CONNECT_SECONDS_MAX
+            servers.database_url, name, connect_seconds_max=SECONDS_MAX
         ) as url:
             yield World(
                 {

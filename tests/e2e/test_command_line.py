@@ -12,10 +12,9 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from tests.e2e.conftest import PROGRAM, World, ended
-from tests.support.waiting import until
+from tests.support.waiting import SECONDS_MAX, until
 
 ISSUER = "BANK000001"
-READY_SECONDS_MAX = 30.0
 
 
 def lines(*commands: Mapping[str, object]) -> bytes:
@@ -304,7 +303,7 @@ async def test_a_worker_tells_how_it_is_and_ends_with_0_on_sigint(world: World) 
         assert worker.stderr is not None
         line = b""
         while b'"monitoring"' not in line:
-            line = await asyncio.wait_for(worker.stderr.readline(), READY_SECONDS_MAX)
+            line = await asyncio.wait_for(worker.stderr.readline(), SECONDS_MAX)
             assert line, "the worker has ended"
         url = json.loads(line)["url"]
         assert await answer(f"{url}/healthz") == {"status": "healthy", "why": []}
@@ -325,7 +324,7 @@ async def test_a_worker_tells_how_it_is_and_ends_with_0_on_sigint(world: World) 
 async def answer(url: str) -> dict[str, Any]:
     def fetched() -> bytes:
         try:
-            with urlopen(url, timeout=READY_SECONDS_MAX) as response:  # noqa: S310 - our own
+            with urlopen(url, timeout=SECONDS_MAX) as response:  # noqa: S310 - our own
                 return bytes(response.read())
         except HTTPError as error:
             return error.read()

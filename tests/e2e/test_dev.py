@@ -10,9 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from lifecycle.local import Servers
 from tests.e2e.conftest import PROGRAM, World, ended
-from tests.support.waiting import until
+from tests.support.waiting import SECONDS_MAX, until
 
-READY_SECONDS_MAX = 60.0
 DAY_PREFIX = "lifecycle-day-"
 PROGRAM_IN_README = ".venv/bin/lifecycle"
 
@@ -84,7 +83,7 @@ def shown_in_the_readme() -> set[str]:
 async def output_until(process: asyncio.subprocess.Process, text: str) -> str:
     assert process.stdout is not None
     seen = ""
-    async with asyncio.timeout(READY_SECONDS_MAX):
+    async with asyncio.timeout(SECONDS_MAX):
         while text not in seen:
             line = await process.stdout.readline()
             assert line, seen

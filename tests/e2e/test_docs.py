@@ -8,12 +8,10 @@ import asyncpg
 import pytest
 
 from tests.e2e.conftest import World, ended
+from tests.support.waiting import SECONDS_MAX
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["docs/integrate.md", "docs/operate.md", "docs/audit.md", "docs/extend.md", "README.md"]
-
-PAGE_SECONDS_MAX = 180.0
-"""Some twenty processes one after the other, on a machine that may have other work."""
 
 # These start what the test has started already; other tests run them.
 SERVED = {"make run", "make test", ". .local/env", "lifecycle worker"}
@@ -43,7 +41,7 @@ async def test_every_command_of_the_page_works(page: str, world: World, tmp_path
     ]
     assert script
     async with world.started("bash", "-euo", "pipefail", "-s", folder=tmp_path) as shell:
-        result = await ended(shell, "\n".join(script).encode() + b"\n", PAGE_SECONDS_MAX)
+        result = await ended(shell, "\n".join(script).encode() + b"\n")
     assert result.exit_code == 0, result
 
 
@@ -81,5 +79,5 @@ async def test_the_make_targets_of_the_readme_exist() -> None:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        _, error = await asyncio.wait_for(make.communicate(), 20)
+        _, error = await asyncio.wait_for(make.communicate(), SECONDS_MAX)
         assert make.returncode == 0, error

@@ -21,8 +21,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from lifecycle.local import LocalServerError, Servers, running_servers
 from lifecycle.local.folder import LOOPBACK
+from tests.support.waiting import SECONDS_MAX
 
-WAIT_SECONDS_MAX = 60.0
 OWNER = """
 import asyncio, pathlib, sys
 from lifecycle.local import running_servers
@@ -64,7 +64,7 @@ def processes_of(folder: Path) -> list[list[str]]:
 
 
 async def until_no_process_of(folder: Path) -> None:
-    async with asyncio.timeout(WAIT_SECONDS_MAX):
+    async with asyncio.timeout(SECONDS_MAX):
         # Not ours to be told of: the processes of a dead owner.
         while processes_of(folder):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -91,7 +91,7 @@ async def values_in(servers: Servers, topic: str, count: int) -> list[bytes]:
         bootstrap_servers=servers.kafka_bootstrap_servers, auto_offset_reset="earliest"
     )
     consumer.assign([TopicPartition(topic, 0)])
-    async with asyncio.timeout(WAIT_SECONDS_MAX), consumer:
+    async with asyncio.timeout(SECONDS_MAX), consumer:
         return [(await consumer.getone()).value for _ in range(count)]
 
 
@@ -158,7 +158,7 @@ async def test_ctrl_c_stops_the_servers_in_order_and_leaves_nothing(folder: Path
     owner = await started_owner(folder)
     # As the terminal does: to the whole process group of the owner, in which no server may be.
     os.killpg(owner.pid, signal.SIGINT)
-    async with asyncio.timeout(WAIT_SECONDS_MAX):
+    async with asyncio.timeout(SECONDS_MAX):
         await owner.wait()
     assert processes_of(folder) == []
     assert "database system is shut down" in (folder / "postgres.log").read_text()
@@ -202,6 +202,6 @@ async def started_owner(folder: Path, how: str = "kept") -> asyncio.subprocess.P
         start_new_session=True,
     )
     assert owner.stdout is not None
-    async with asyncio.timeout(WAIT_SECONDS_MAX):
+    async with asyncio.timeout(SECONDS_MAX):
         assert await owner.stdout.readline() == b"up\n"
     return owner

@@ -29,17 +29,17 @@ from lifecycle.postgres.temporary import temporary_database
 from lifecycle.settings import Settings
 from lifecycle.vault.drawing import Candidate, NumberRange, Wanted, draw_free
 from lifecycle.vault.filling import Filling
+from tests.support.waiting import SECONDS_MAX
 from tests.unit.vault_keys import fingerprints
 
 ISSUER = "BANK000001"
-WAIT_SECONDS_MAX = 30.0
 
 
 @pytest_asyncio.fixture
 async def pool(servers: Servers) -> AsyncIterator[Pool]:
     """A database of its own with the newest schema."""
     async with temporary_database(
-        servers.database_url, f"test_pans_{uuid4().hex}", connect_seconds_max=WAIT_SECONDS_MAX
+        servers.database_url, f"test_pans_{uuid4().hex}", connect_seconds_max=SECONDS_MAX
     ) as url:
         settings = Settings(database_url=SecretStr(url))
         await asyncio.to_thread(migrate, settings)
@@ -94,7 +94,7 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
 
 async def until_waiting(pool: Pool, task: asyncio.Task[list[bool]]) -> None:
     """Until a statement of this database waits for another transaction."""
-    async with asyncio.timeout(WAIT_SECONDS_MAX):
+    async with asyncio.timeout(SECONDS_MAX):
         while not await pool.fetchval(
             """
             SELECT count(*) FROM pg_stat_activity

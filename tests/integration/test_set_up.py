@@ -12,13 +12,11 @@ from lifecycle.local import Servers
 from lifecycle.settings import Settings
 from lifecycle.worker.service import run_worker
 from tests.support.ground import connected, delete_topics, own_database, with_database
-from tests.support.waiting import until
-
-_SECONDS_MAX = 30.0
+from tests.support.waiting import SECONDS_MAX, until
 
 
 async def _refused(settings: Settings) -> None:
-    async with asyncio.timeout(_SECONDS_MAX):
+    async with asyncio.timeout(SECONDS_MAX):
         await run_worker(settings, asyncio.Event())
 
 
@@ -102,6 +100,6 @@ async def _configure(settings: Settings, topic: str, configs: dict[str, str]) ->
     await admin.start()
     try:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
-        await until(is_shown, f"{configs} of {topic}", seconds_max=_SECONDS_MAX)
+        await until(is_shown, f"{configs} of {topic}")
     finally:
         await admin.close()

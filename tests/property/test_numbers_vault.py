@@ -123,7 +123,7 @@ _HOSTILE = (
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(_HOSTILE)
 def test_a_hostile_text_never_raises_and_never_opens(text: str) -> None:
     opened = opener().open(text)
@@ -132,7 +132,6 @@ def test_a_hostile_text_never_raises_and_never_opens(text: str) -> None:
     assert opened.identity == text
 
 
-@settings(deadline=None)
 @given(st.sampled_from([Algorithm.RSA_OAEP_256, Algorithm.ECDH_ES]), st.data())
 def test_a_text_with_any_character_changed_does_not_open(
     algorithm: Algorithm, data: st.DataObject
@@ -146,7 +145,6 @@ def test_a_text_with_any_character_changed_does_not_open(
     assert opened.failure is ErrorCode.DECRYPTION_FAILED
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | _JSON.map(lambda value: json.dumps(value).encode()))
 def test_whatever_is_inside_is_a_json_object_or_malformed(plaintext: bytes) -> None:
     opened = opener().open(encrypted(plaintext, Algorithm.ECDH_ES))

@@ -172,5 +172,4 @@ TestEveryHistoryOfAnIssuer: Any = Histories.TestCase
 TestEveryHistoryOfAnIssuer.settings = settings(
     max_examples=max(EXAMPLES_MIN, settings().max_examples),
     stateful_step_count=STEPS_MAX,
-    deadline=None,
 )

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -156,7 +156,7 @@ def _a(subject: Any) -> Card:  # noqa: ANN401 -- it is the assertion that narrow
 
 TestEveryHistoryAgreesWithTheRuleBook = pytest.mark.filterwarnings("error")(Histories.TestCase)
 TestEveryHistoryAgreesWithTheRuleBook.settings = settings(
-    max_examples=300, stateful_step_count=STEPS_MAX, deadline=None
+    max_examples=300, stateful_step_count=STEPS_MAX
 )
 
 any_text = st.text(max_size=70) | st.sampled_from(["", "\n", "A\n", "٣", "A" * 65, "\u0000"])
@@ -208,7 +208,7 @@ def hostile_commands(draw: st.DrawFn) -> Data:
 @example(
     command=a_command("SUSPEND", effectiveDate="0001-01-01T00:00:00Z"), situation=ALL_SITUATIONS[-1]
 )
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1500)
 def test_any_strings_lead_to_a_decision_and_nothing_broken_is_shown(
     command: Data, situation: tuple[str, Data | None, Data | None]
 ) -> None:
@@ -233,7 +233,7 @@ def test_any_strings_lead_to_a_decision_and_nothing_broken_is_shown(
 
 
 @given(command=card_commands(), situation=st.sampled_from(ALL_SITUATIONS), state=consumer_states)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_a_failed_decision_never_changes_the_card(
     command: Data, situation: tuple[str, Data | None, Data | None], state: str
 ) -> None:
@@ -251,7 +251,7 @@ def test_a_failed_decision_never_changes_the_card(
 
 
 @given(command=card_commands(), state=st.sampled_from(sorted(TERMINAL)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_terminal_states_stay_terminal(command: Data, state: State) -> None:
     card = card_from(a_card(state=str(state), stateReason="CARD_LOST"))
     decision = decide(card, command_from(command), context_from(a_context(product=a_product())))
@@ -271,7 +271,7 @@ def test_terminal_states_stay_terminal(command: Data, state: State) -> None:
     ),
     resume_with=st.sampled_from(tables.REASONS["RESUME"]),
 )
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_nobody_lifts_by_suspending_again_what_they_could_not_lift_before(
     suspensions: list[str], resume_with: str
 ) -> None:
@@ -302,7 +302,7 @@ def test_nobody_lifts_by_suspending_again_what_they_could_not_lift_before(
     state=st.sampled_from(["SUSPENDED", "EXPIRED"]),
     form=st.sampled_from(["VIRTUAL", "PHYSICAL"]),
 )
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_a_lock_is_lifted_by_the_issuers_decision_only(
     history: str, commands: list[Data], state: str, form: str
 ) -> None:
@@ -324,7 +324,7 @@ def test_a_lock_is_lifted_by_the_issuers_decision_only(
 
 
 @given(zone=st.sampled_from(["UTC", "Pacific/Kiritimati", "America/New_York"]), data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_card_works_through_the_last_moment_of_its_month(zone: str, data: st.DataObject) -> None:
     year, month = data.draw(st.integers(2026, 2060)), data.draw(st.integers(1, 12))
     after = (year, month + 1) if month < 12 else (year + 1, 1)

@@ -47,12 +47,15 @@ FIELDS = [
 WORDS = st.sampled_from(
     [*(name.value for name in CommandName), "c1", "BANK000001", "card-1", "1.0"]
 )
-TEXTS = WORDS | st.text() | st.text(st.characters())
+TEXT_CHARACTERS_MAX = 24
+SHORT_TEXTS = st.text(max_size=TEXT_CHARACTERS_MAX)
+# The default alphabet of texts has no lone surrogates, that of characters has.
+TEXTS = WORDS | SHORT_TEXTS | st.text(st.characters(), max_size=TEXT_CHARACTERS_MAX)
 JSON_VALUES: st.SearchStrategy[object] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(FIELDS) | st.text(), inner, max_size=6)
+        | st.dictionaries(st.sampled_from(FIELDS) | SHORT_TEXTS, inner, max_size=6)
     ),
     max_leaves=12,
 )
@@ -77,7 +80,7 @@ HEADER_VALUES = (
     | st.sampled_from([value for _, value in (*BINARY, *STRUCTURED_TYPE)])
 )
 HEADERS = (st.just(()) | st.just(BINARY) | st.just(STRUCTURED_TYPE)) | st.lists(
-    st.tuples(HEADER_NAMES | st.text(), HEADER_VALUES), max_size=6
+    st.tuples(HEADER_NAMES | SHORT_TEXTS, HEADER_VALUES), max_size=6
 )
 KEYS = st.none() | st.just(KEY) | st.binary(max_size=60)
 

@@ -10,10 +10,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from lifecycle.kafka.topics import topics_of
 from lifecycle.settings import Settings
 from tests.support.ground import connected
-from tests.support.waiting import until
+from tests.support.waiting import SECONDS_MAX, until
 
 Isolation = Literal["read_committed", "read_uncommitted"]
-READ_SECONDS_MAX = 30.0
 _POLL_MS = 200
 
 
@@ -54,7 +53,7 @@ async def read_topic(
         for tp, first in (await consumer.beginning_offsets(partitions)).items():
             consumer.seek(tp, first)
         found: dict[int, list[Record]] = {tp.partition: [] for tp in partitions}
-        async with asyncio.timeout(READ_SECONDS_MAX):
+        async with asyncio.timeout(SECONDS_MAX):
             while any([await consumer.position(tp) < ends[tp] for tp in partitions]):
                 for tp, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
                     found[tp.partition] += [
@@ -146,7 +145,7 @@ async def until_no_lag(settings: Settings) -> None:
         await admin.close()
 
 
-async def until_settled(settings: Settings, *, seconds_max: float = 60.0) -> None:
+async def until_settled(settings: Settings, *, seconds_max: float = SECONDS_MAX) -> None:
     """Wait until every command and reply of now is taken, and everything is published.
 
     Raises:

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from lifecycle.settings import ENVIRONMENT_PREFIX, Settings
 from lifecycle.worker.readiness import Readiness
 from lifecycle.worker.service import run_worker
+from tests.support.waiting import SECONDS_MAX
 
 Moment = Literal[
     "before-transaction",
@@ -34,7 +35,6 @@ DispatchMoment = Literal[
 ]
 """The same, of what the service sends itself: no other command leads there."""
 
-STOP_SECONDS_MAX = 40.0
 _CHECKOUT = Path(__file__).parents[2]
 
 
@@ -62,7 +62,7 @@ async def running_worker(
         body.uncancel()
     finally:
         stop.set()
-        await asyncio.wait({working}, timeout=STOP_SECONDS_MAX)
+        await asyncio.wait({working}, timeout=SECONDS_MAX)
         working.cancel()
         await working
 
@@ -93,7 +93,7 @@ class WorkerProcess:
     async def ended(self) -> int:
         """Wait for its end; its exit code, negative for a signal."""
         try:
-            async with asyncio.timeout(STOP_SECONDS_MAX):
+            async with asyncio.timeout(SECONDS_MAX):
                 return await self._process.wait()
         except TimeoutError:
             raise TimeoutError(f"the worker goes on:\n{self.log.read_text()}") from None

@@ -4,8 +4,8 @@ import asyncio
 import json
 import re
 import socket
-import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,8 +19,7 @@ from lifecycle.http import monitoring
 from lifecycle.http.monitoring import listening_socket, monitored
 from lifecycle.settings import Settings, SettingsError
 from lifecycle.worker.readiness import Readiness
-
-CLIENT_SECONDS_MAX = 10.0
+from tests.support.waiting import SECONDS_MAX, until
 
 
 @pytest_asyncio.fixture
@@ -36,7 +35,7 @@ async def url(readiness: Readiness) -> AsyncIterator[str]:
 
 def fetched(url: str, path: str) -> tuple[int, str]:
     """Status and body, or an error if there is no answer."""
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=CLIENT_SECONDS_MAX)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=SECONDS_MAX)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -90,13 +89,15 @@ async def test_a_loop_that_hangs_is_told_while_it_hangs(
 ) -> None:
     monkeypatch.setattr(monitoring, "LOOP_SECONDS_MAX", 0.1)
     readiness.joined()
-    asked = [
-        asyncio.get_running_loop().run_in_executor(None, fetched, url, path)
-        for path in ("/healthz", "/readyz", "/metrics")
-    ]
-    time.sleep(1.0)  # noqa: ASYNC251 - it is what is tested
-    assert [status for status, _ in await asyncio.gather(*asked)] == [503, 503, 200]
-    assert (await fetch(url, "/healthz"))[0] == 200
+    with ThreadPoolExecutor() as others:
+        asked = [others.submit(fetched, url, path) for path in ("/healthz", "/readyz", "/metrics")]
+        wait(asked)  # The loop hangs here, until all of them were answered.
+    assert [one.result()[0] for one in asked] == [503, 503, 200]
+
+    async def is_healthy() -> bool:
+        return (await fetch(url, "/healthz"))[0] == 200
+
+    await until(is_healthy, "the loop to turn again")
 
 
 async def test_clients_that_say_nothing_are_cut_off_and_others_served(
@@ -107,7 +108,7 @@ async def test_clients_that_say_nothing_are_cut_off_and_others_served(
     async with monitored(listening_socket(Settings(), 0), readiness) as url:
         address = urlsplit(url)
         silent = [
-            socket.create_connection((address.hostname, address.port), CLIENT_SECONDS_MAX)
+            socket.create_connection((address.hostname, address.port), SECONDS_MAX)
             for _ in range(8)
         ]
         try:
