@@ -20,6 +20,7 @@ from lifecycle.domain.diagram import state_diagram
 from lifecycle.kafka.schemas import command_schema
 from lifecycle.samples import record_line, sample_day
 from lifecycle.settings import ENVIRONMENT_PREFIX, Settings
+from tools.reference import errors_page, fields_page, reasons_page
 
 ROOT = Path(__file__).resolve().parents[1]
 _SETTINGS_INTRODUCTION = (
@@ -69,6 +70,9 @@ def _files() -> Iterator[tuple[str, bytes]]:
     yield "docs/state-diagram.md", _state_diagram().encode()
     yield "docs/settings.md", _settings().encode()
     yield "docs/cli.md", _command_line().encode()
+    yield "docs/errors.md", errors_page(MADE_BY).encode()
+    yield "docs/reasons.md", reasons_page(MADE_BY).encode()
+    yield "docs/fields.md", fields_page(MADE_BY).encode()
     for name in CommandName:
         schema = json.dumps(command_schema(name), indent=2) + "\n"
         yield f"docs/schemas/{name.lower().replace('_', '-')}.json", schema.encode()

@@ -1,5 +1,6 @@
 """`send`: commands from a file or a pipe, checked as a whole before the first is sent."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,13 @@ from lifecycle.settings import Settings, required
 
 INPUT_BYTES_MAX = 256 * 1024 * 1024
 _LINES_NAMED_MAX = 10
+_COMPRESSED_BEGINS = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 # Kafka counts key, headers and its own fields too.
 _VALUE_BYTES_MAX = COMMAND_MESSAGE_BYTES_MAX - 16 * 1024
 
@@ -41,8 +49,9 @@ def send(
     """Send commands, one JSON object a line; the key is made from each.
 
     A line that is no JSON object, or has not the ids that make its key, is named and nothing is
-    sent (exit 2). Whatever else may be wrong with a command, the service says. Sending a file
-    again is harmless: what was taken before is a duplicate.
+    sent (exit 2); nor is a file that is compressed or no UTF-8. Whatever else may be wrong with a
+    command, the service says. Sending a file again is harmless: what was taken before is a
+    duplicate.
 
     Example: `lifecycle send commands.jsonl`
 
@@ -55,7 +64,9 @@ def send(
 
 async def _send(settings: Settings, file: str, *, are_records: bool) -> int:
     kafka_addresses(settings)  # Before the input is read, which may take a while from a pipe.
-    commands = list(_commands(_input(file), read_record_line if are_records else _command))
+    content = _input(file)
+    _see_that_it_is_utf8(file, content)
+    commands = list(_commands(content, read_record_line if are_records else _command))
     if are_records:
         commands = _encrypted(settings, commands)
     with reaching_kafka(settings):
@@ -93,6 +104,30 @@ def _input(file: str) -> bytes:
             Exit.WRONG_USE,
         )
     return content
+
+
+def _see_that_it_is_utf8(file: str, content: bytes) -> None:
+    """Say of a file that is something else what it is; its lines would only be called no JSON."""
+    compressed = next(
+        (name for magic, name in _COMPRESSED_BEGINS.items() if content.startswith(magic)), None
+    )
+    encoding = json.detect_encoding(content)
+    if compressed is not None:
+        problem = f"is compressed ({compressed}): unpack it"
+    elif encoding == "utf-8-sig":
+        problem = "begins with a byte order mark: save it as UTF-8 without one"
+    elif encoding != "utf-8":
+        problem = f"is {encoding.upper()}: save it as UTF-8"
+    else:
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            problem = f"is no UTF-8 in line {line}, perhaps Latin-1: save it as UTF-8"
+        else:
+            return
+    name = "The input" if file == "-" else file
+    raise Problem(f"{name} {problem}. Nothing was sent.", Exit.WRONG_USE)
 
 
 def _commands(content: bytes, read: Callable[[bytes], CommandRecord]) -> Iterator[CommandRecord]:

@@ -13,6 +13,7 @@ from unicodedata import category
 
 from pydantic.alias_generators import to_camel
 
+from lifecycle.domain import patterns
 from lifecycle.domain.cards import Lock, State
 from lifecycle.domain.commands import (
     Command,
@@ -36,22 +37,20 @@ AUTO_RENEW_DAYS_MIN, AUTO_RENEW_DAYS_MAX = 1, 365
 
 _Test = Callable[[str], object]
 
-# All of ASCII, and matched as a whole: `$` alone would let a line break through.
-_is_reason: _Test = re.compile(r"[a-zA-Z0-9 ]{1,64}").fullmatch
-_is_reason_code: _Test = re.compile(r"[A-Z0-9_]{1,64}").fullmatch
-_is_correlation_id: _Test = re.compile(r"[A-Za-z0-9_. -]{1,64}").fullmatch
-# Our choice, the contract is silent: the characters of every id that a requestor may have.
-_is_requestor_id: _Test = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
-_is_consumer_id: _Test = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
-_is_card_id: _Test = re.compile(r"[A-Za-z0-9_-]{1,48}").fullmatch
-_is_card_product_id: _Test = re.compile(r"[A-Za-z0-9_-]{1,48}").fullmatch
-_is_name: _Test = re.compile(r"[a-zA-Z. -]{0,26}").fullmatch
-_is_status_reason: _Test = re.compile(r"[a-zA-Z]{0,2}").fullmatch
-_is_expiry: _Test = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}").fullmatch
-_is_scheme: _Test = re.compile(r"[A-Z][A-Z0-9_]{0,31}").fullmatch
-_is_bin: _Test = re.compile(r"[0-9]{6,11}").fullmatch
-# Our choice, the seed's list of channels is lost.
-_is_distribution_channel: _Test = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
+# Matched as a whole: `$` alone would let a line break through.
+_is_reason: _Test = re.compile(patterns.REASON).fullmatch
+_is_reason_code: _Test = re.compile(patterns.REASON_CODE).fullmatch
+_is_correlation_id: _Test = re.compile(patterns.CORRELATION_ID).fullmatch
+_is_requestor_id: _Test = re.compile(patterns.REQUESTOR_ID).fullmatch
+_is_consumer_id: _Test = re.compile(patterns.CONSUMER_ID).fullmatch
+_is_card_id: _Test = re.compile(patterns.CARD_ID).fullmatch
+_is_card_product_id: _Test = re.compile(patterns.CARD_PRODUCT_ID).fullmatch
+_is_name: _Test = re.compile(patterns.NAME).fullmatch
+_is_status_reason: _Test = re.compile(patterns.STATUS_REASON).fullmatch
+_is_expiry: _Test = re.compile(patterns.EXPIRY).fullmatch
+_is_scheme: _Test = re.compile(patterns.SCHEME).fullmatch
+_is_bin: _Test = re.compile(patterns.BIN).fullmatch
+_is_distribution_channel: _Test = re.compile(patterns.DISTRIBUTION_CHANNEL).fullmatch
 _is_time = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?Z"
 ).fullmatch

@@ -16,6 +16,7 @@ import rfc8785
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator
 
+from lifecycle.domain import patterns
 from lifecycle.domain.commands import (
     COMMAND_CLASS,
     Command,
@@ -183,24 +184,29 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 # --- identity
 
-# One expression over the whole key checks two fields at once: no alphabet here has a slash.
+
+def _key(subject: str) -> re.Pattern[bytes]:
+    # One expression over the whole key checks two fields at once: no alphabet here has a slash.
+    return re.compile(f"{patterns.ISSUER_ID}/{subject}".encode())
+
+
 _KEY = {
-    SubjectKind.CARD: re.compile(rb"[A-Za-z0-9_-]{10}/[A-Za-z0-9_-]{1,48}"),
-    SubjectKind.CONSUMER: re.compile(rb"[A-Za-z0-9_-]{10}/consumer/[A-Za-z0-9_-]{1,64}"),
-    SubjectKind.PRODUCT: re.compile(rb"[A-Za-z0-9_-]{10}/product/[A-Za-z0-9_-]{1,48}"),
+    SubjectKind.CARD: _key(patterns.CARD_ID),
+    SubjectKind.CONSUMER: _key(f"consumer/{patterns.CONSUMER_ID}"),
+    SubjectKind.PRODUCT: _key(f"product/{patterns.CARD_PRODUCT_ID}"),
 }
 _KEY_FORM = {
     SubjectKind.CARD: "<issuerId>/<cardId>",
     SubjectKind.CONSUMER: "<issuerId>/consumer/<consumerId>",
     SubjectKind.PRODUCT: "<issuerId>/product/<cardProductId>",
 }
-_ISSUER_ID = re.compile(r"[A-Za-z0-9_-]{10}")
+_ISSUER_ID = re.compile(patterns.ISSUER_ID)
 _SUBJECT_ID_FORMAT = {
     SubjectKind.CARD: ("cardId", "1-48 of A-Z a-z 0-9 _ -"),
     SubjectKind.CONSUMER: ("consumerId", "1-64 of A-Z a-z 0-9 _ -"),
     SubjectKind.PRODUCT: ("cardProductId", "1-48 of A-Z a-z 0-9 _ -"),
 }
-_COMMAND_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_COMMAND_ID = re.compile(patterns.COMMAND_ID)
 
 # design.md 3: each prefix belongs to one command.
 _COMMAND_OF_RESERVED_PREFIX = {

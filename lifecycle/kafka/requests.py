@@ -13,6 +13,7 @@ import orjson
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError, with_config
 from pydantic.alias_generators import to_camel
 
+from lifecycle.domain import patterns
 from lifecycle.domain.commands import Subject, SubjectKind
 from lifecycle.domain.operations import Reply, Request, Status
 from lifecycle.kafka import sensitive
@@ -35,9 +36,9 @@ class ParsedReply(NamedTuple):
 @with_config(ConfigDict(extra="forbid", alias_generator=to_camel))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wire:
-    operation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
-    issuer_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{10}\z")]
-    card_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,48}\z")]
+    operation_id: Annotated[str, StringConstraints(pattern=rf"^{patterns.OPERATION_ID}\z")]
+    issuer_id: Annotated[str, StringConstraints(pattern=rf"^{patterns.ISSUER_ID}\z")]
+    card_id: Annotated[str, StringConstraints(pattern=rf"^{patterns.CARD_ID}\z")]
     result: Annotated[str, StringConstraints(pattern=r"^(SUCCESSFUL|FAILED)\z")]
     error_code: str | None = None
     data: dict[str, object] | None = None

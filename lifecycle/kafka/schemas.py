@@ -1,39 +1,49 @@
 """JSON Schemas of the commands, made from the very classes that the wire is parsed into.
 
-They say which fields there are and of which JSON type; patterns only of the fields that identify,
-because breaking any other one is a FAILED operation and not a broken record (design.md 5).
+They say which fields there are, of which JSON type, and what each means. A pattern is a rule of the
+schema only where breaking it makes a dead letter, in the fields that identify; breaking any other
+one is a FAILED operation and not a broken record (design.md 5), so it stands in the description.
 """
 
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from lifecycle.domain.commands import COMMAND_CLASS, CommandName
+from lifecycle.domain.commands import COMMAND_CLASS, CommandName, ConsumerCommand, DefineProduct
+from lifecycle.kafka.field_reference import FIELDS, FieldEntry, field_entry, form_in_words
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-_PATTERN = {
-    "commandId": "^[A-Za-z0-9_.:-]{1,64}$",
-    "issuerId": "^[A-Za-z0-9_-]{10}$",
-    "cardId": "^[A-Za-z0-9_-]{1,48}$",
-}
-_PATTERN_OF_SUBJECT = {
-    "ConsumerCommand": {"consumerId": "^[A-Za-z0-9_-]{1,64}$"},
-    "DefineProduct": {"cardProductId": "^[A-Za-z0-9_-]{1,48}$"},
-}
+_IDENTITY = frozenset({"commandId", "issuerId", "cardId"})
+_IDENTITY_OF = {ConsumerCommand: {"consumerId"}, DefineProduct: {"cardProductId"}}
 
 
 def command_schema(name: CommandName) -> dict[str, Any]:
     """The JSON Schema of one command's value."""
     command_class = COMMAND_CLASS[name]
-    schema = TypeAdapter(command_class).json_schema()
-    patterns = _PATTERN | _PATTERN_OF_SUBJECT.get(command_class.__name__, {})
-    for field, pattern in patterns.items():
-        if field in schema["properties"]:
-            schema["properties"][field]["pattern"] = pattern
-    schema["properties"]["command"]["const"] = name.value
+    schema = _without_titles(TypeAdapter(command_class).json_schema())
+    identity = _IDENTITY | _IDENTITY_OF.get(command_class, set())
+    for field, part in schema["properties"].items():
+        entry = field_entry(name, field)
+        if field in identity:
+            part["pattern"] = f"^{entry.pattern}$"
+        _describe(part, entry, is_judged=field not in identity)
+    for field, part in schema["$defs"]["Requestor"]["properties"].items():
+        _describe(part, FIELDS[f"requestor.{field}"], is_judged=True)
+    command = schema["properties"]["command"]
+    command |= {"const": name.value, "examples": [name.value]}
     schema.pop("description", None)
-    return {"$schema": SCHEMA_DIALECT, **_without_titles(schema), "title": name.value}
+    return {"$schema": SCHEMA_DIALECT, **schema, "title": name.value}
+
+
+def _describe(part: dict[str, Any], entry: FieldEntry, *, is_judged: bool) -> None:
+    sentences = [entry.meaning]
+    form = form_in_words(entry)
+    if form and is_judged:
+        sentences.append(f"Form: {form.removesuffix('.')}; another one is a FAILED operation.")
+    if entry.unit is not None:
+        sentences.append(f"Unit: {entry.unit}.")
+    part |= {"description": " ".join(sentences), "examples": [entry.example]}
 
 
 def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:

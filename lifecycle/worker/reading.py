@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
+from lifecycle.domain import patterns
 from lifecycle.domain.cards import Card
 from lifecycle.domain.chain import Chain, recent_content_hash
 from lifecycle.domain.commands import (
@@ -37,7 +38,7 @@ from lifecycle.worker.subjects import Subjects, Tracked
 from lifecycle.worker.taken import Taken, lane_of_card, named_cards
 
 # What can be no consumer's id is not looked up: a row to lock would be made for it.
-_CONSUMER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CONSUMER_ID = re.compile(patterns.CONSUMER_ID)
 
 
 class LanesNeededError(Exception):

@@ -1,14 +1,19 @@
 """The command line as a process, on a real Kafka and a real PostgreSQL with a worker."""
 
 import asyncio
+import bz2
+import gzip
 import json
+import lzma
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import asyncpg
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.e2e.conftest import PROGRAM, World, ended
@@ -248,6 +253,34 @@ async def test_lines_that_are_no_commands_are_named_and_nothing_is_sent(world: W
     ]
     out = await world.ok("operations", "list", ISSUER, "unsent", "--json")
     assert json.loads(out)["operations"] == []
+
+
+@pytest.mark.parametrize(
+    ("encoded", "named"),
+    [
+        (lambda text: text.encode("utf-8-sig"), "byte order mark"),
+        (lambda text: text.encode("utf-16"), "UTF-16"),
+        (lambda text: text.encode("utf-16-le"), "UTF-16-LE"),
+        (lambda text: text.encode("latin-1"), "no UTF-8 in line 2, perhaps Latin-1"),
+        (lambda text: gzip.compress(text.encode()), "compressed (gzip)"),
+        (lambda text: bz2.compress(text.encode()), "compressed (bzip2)"),
+        (lambda text: lzma.compress(text.encode()), "compressed (xz)"),
+    ],
+)
+async def test_a_file_that_is_no_utf8_is_called_what_it_is(
+    world: World, tmp_path: Path, encoded: Callable[[str], bytes], named: str
+) -> None:
+    command = card_command("unread", "create", "CREATE") | {
+        "name": "J\N{LATIN SMALL LETTER O WITH DIAERESIS}rg"
+    }
+    text = json.dumps(command, ensure_ascii=False)
+    file = tmp_path / "commands.jsonl"
+    file.write_bytes(encoded(f"{{}}\n{text}\n"))
+    for argument, given in ((str(file), b""), ("-", file.read_bytes())):
+        result = await world.run("send", argument, given=given)
+        assert result.exit_code == 2
+        assert named in result.err
+        assert "Nothing was sent." in result.err
 
 
 async def test_watch_ends_with_0_on_ctrl_c_and_shows_only_what_comes_from_now(

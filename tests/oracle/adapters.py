@@ -21,7 +21,7 @@ from lifecycle.domain.commands import (
 from lifecycle.domain.consumers import Consumer, ConsumerState
 from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.decide import decide_card, decide_consumer, decide_product, decide_reply
-from lifecycle.domain.errors import SENTENCE, ErrorCode
+from lifecycle.domain.errors import RAISED_BY, SENTENCE, ErrorCode
 from lifecycle.domain.operations import Context, Decision, Ignored, Pending, Reply
 from lifecycle.domain.products import ActivationMethod, Form, Product, ProductTerms
 from tests.oracle.fields import Data
@@ -259,6 +259,9 @@ def disagreements(subject: Data | None, command: Data, context: Data) -> list[st
     context = served(subject, command, context)
     before = subject_from(subject)
     decision = decide(before, command_from(command), context_from(context))
+    if isinstance(decision, Decision) and decision.error_code is not None:
+        name = CommandName(decision.kind if decision.ends_pending else command["command"])
+        assert name in RAISED_BY[ErrorCode(decision.error_code)], "the reference leaves it out"
     if command["command"] == "TIME_OUT":
         wanted: Data = {"ignored": True}
         if subject is not None:
