@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from lifecycle.settings import Settings, required
+from lifecycle.settings import DatabaseField, Settings, required
 
 FAILURES: tuple[type[Exception], ...] = (
     asyncpg.PostgresError,
@@ -30,15 +30,15 @@ def is_refused(error: BaseException) -> bool:
     return isinstance(error, _REFUSALS)
 
 
-def address_of(settings: Settings) -> str:
-    """`host:port/database`, fit to be shown: without user and password.
+def address_of(settings: Settings, field: DatabaseField = "database_url") -> str:
+    """`host:port/database` of a setting, fit to be shown: without user and password.
 
     Raises:
         AddressError: the setting is no address.
         SettingsError: it is not set.
     """
     try:
-        url = urlsplit(required(settings, "database_url"))
+        url = urlsplit(required(settings, field))
         port = f":{url.port}" if url.port else ""
     except ValueError:
         # From None: what the library says repeats a part of the address.
