@@ -2,9 +2,9 @@
 
 import asyncio
 
-from lifecycle.cli.exits import reaching_database
+from lifecycle.cli.exits import Problem, reaching_database
 from lifecycle.postgres.connection import open_pool
-from lifecycle.postgres.migrate import migrate
+from lifecycle.postgres.migrate import TablesInUseError, migrate
 from lifecycle.settings import Settings, owner_field
 
 
@@ -15,7 +15,7 @@ async def migrated(
 
     Raises:
         RolesError: the login may not do what is needed.
-        Problem: the database can't be reached, or refuses.
+        Problem: the database can't be reached, refuses, or its tables are in use.
     """
     field = owner_field(settings)
     with reaching_database(settings, field):
@@ -24,4 +24,7 @@ async def migrated(
             settings.model_copy(update={"database_url": getattr(settings, field)})
         ):
             pass
-    return await asyncio.to_thread(migrate, settings, with_roles=with_roles)
+    try:
+        return await asyncio.to_thread(migrate, settings, with_roles=with_roles)
+    except TablesInUseError as error:
+        raise Problem(str(error)) from error

@@ -17,6 +17,7 @@ FAILURES: tuple[type[Exception], ...] = (
 _REFUSALS: tuple[type[Exception], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
     asyncpg.exceptions.ClientConfigurationError,
 )
 
@@ -26,7 +27,7 @@ class AddressError(Exception):
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether user, password or database are wrong, so that asking again does not help."""
+    """Whether user, password, rights or database are wrong: asking again does not help."""
     return isinstance(error, _REFUSALS)
 
 

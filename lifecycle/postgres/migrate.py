@@ -27,6 +27,10 @@ LOCK_PAUSE_SECONDS = 1.0
 _MIGRATION_LOCK_ID = 0x6C69666563  # any number that no one else uses in this database
 
 
+class TablesInUseError(Exception):
+    """A transaction of somebody else kept `migrate` from a table for too long; nothing is lost."""
+
+
 def _config() -> Config:
     packaged = Path(__file__).parents[1] / "migrations"  # in a wheel
     checkout = Path(__file__).parents[2] / "migrations"
@@ -46,6 +50,7 @@ def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None
 
     Raises:
         RolesError: the login may not do what is needed.
+        TablesInUseError: the next `migrate` goes on with the revision that this one could not do.
         sqlalchemy.exc.OperationalError, psycopg.OperationalError: the database can't be reached.
     """
     address = required(settings, owner_field(settings))
@@ -109,15 +114,16 @@ def _patiently(work: Callable[[], None]) -> None:
     Whoever waits for a lock on a table makes all others wait that come after it. So it waits for a
     moment only, lets go of everything, and comes again.
     """
-    for tries_left in reversed(range(LOCK_TRIES_MAX)):
+    for _ in range(LOCK_TRIES_MAX):
         try:
             return work()
         except OperationalError as error:
-            cause = error.orig
-            if not tries_left or not isinstance(cause, LockNotAvailable | DeadlockDetected):
+            if not isinstance(error.orig, LockNotAvailable | DeadlockDetected):
                 raise
         except (LockNotAvailable, DeadlockDetected):
-            if not tries_left:
-                raise
+            pass
         time.sleep(LOCK_PAUSE_SECONDS)
-    raise AssertionError("the last try returns or raises")
+    raise TablesInUseError(
+        f"A table was in use each of {LOCK_TRIES_MAX} times: end the transaction that is open for"
+        " longest (pg_stat_activity, xact_start), and run `lifecycle migrate` again."
+    )

@@ -22,6 +22,9 @@ from lifecycle.postgres.schema import SchemaError
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
+KEEPALIVE_SECONDS = 30
+
+
 class Role(StrEnum):
     """A role, by the last word of its name."""
 
@@ -272,7 +275,10 @@ def connected(
         psycopg.OperationalError: the server can't be reached, or refuses the login.
     """
     with psycopg.connect(
-        url, autocommit=True, connect_timeout=connect_seconds_max, application_name="card-lifecycle"
+        url,
+        autocommit=True,
+        connect_timeout=connect_seconds_max,
+        keepalives_idle=KEEPALIVE_SECONDS,  # it is idle for as long as the migrations take
     ) as connection:
         connection.execute(
             "SELECT set_config('lock_timeout', %s, false),"

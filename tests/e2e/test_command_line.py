@@ -11,7 +11,9 @@ from urllib.request import urlopen
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
+from lifecycle.postgres.roles import Role
 from tests.e2e.conftest import PROGRAM, World, ended
+from tests.support.ground import login_of
 from tests.support.waiting import until
 
 ISSUER = "BANK000001"
@@ -378,3 +380,14 @@ async def test_a_wrong_password_or_database_is_a_wrong_setting(world: World) -> 
         assert result.exit_code == 2, result
         assert f"({variable})" in result.err
         assert "Traceback" not in result.err
+
+
+async def test_a_login_without_the_rights_of_a_worker_is_a_wrong_setting(world: World) -> None:
+    """A worker that started with it could only fail later, in the middle of its work."""
+    roles = world.environment["LIFECYCLE_DATABASE_ROLE_PREFIX"]
+    reader = world.on(LIFECYCLE_DATABASE_URL=login_of(world.database_url, roles, Role.READER))
+    assert "operations" in await reader.ok("operations", "list", ISSUER, "none", "--json")
+    result = await reader.run("worker")
+    assert result.exit_code == 2, result
+    assert "(LIFECYCLE_DATABASE_URL) refuses us: permission denied" in result.err
+    assert "Traceback" not in result.err

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, make_url
 
 from lifecycle.local import Servers
 from lifecycle.postgres import migrate as migrating
-from lifecycle.postgres.migrate import migrate
+from lifecycle.postgres.migrate import TablesInUseError, migrate
 from lifecycle.postgres.roles import Role, role_name
 from lifecycle.settings import Settings
 from tests.support.ground import own_database, with_database
@@ -275,3 +275,19 @@ async def test_a_migration_keeps_no_writer_waiting_behind_a_long_transaction(
             await migration
         with pytest.raises(asyncpg.RaiseError, match=_REFUSED):
             await writer.execute("TRUNCATE operation")
+
+
+async def test_a_migration_that_never_gets_a_table_says_so_and_changes_nothing(
+    old_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrating, "LOCK_WAIT_MS_MAX", 50)
+    monkeypatch.setattr(migrating, "LOCK_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(migrating, "LOCK_TRIES_MAX", 3)
+    settings = Settings(database_url=SecretStr(old_url))
+    async with _connection(old_url) as writer:
+        async with writer.transaction():
+            await writer.execute(_OPERATION)
+            with pytest.raises(TablesInUseError, match=r"in use each of 3 times.*migrate` again"):
+                await asyncio.to_thread(migrate, settings)
+            assert await writer.fetchval("SELECT version_num FROM alembic_version") == "0007"
+        await asyncio.to_thread(migrate, settings)
