@@ -72,6 +72,17 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:port/database?sslmode=…"
     )
+    database_owner_url: SecretStr | None = Field(
+        None,
+        description="the same with a login that owns the tables, for `migrate` only; not set:"
+        " `LIFECYCLE_DATABASE_URL`",
+    )
+    database_role_prefix: str = Field(
+        "card_lifecycle",
+        pattern=r"^[a-z][a-z0-9_]{0,47}$",
+        description="how the names of the database roles begin, which belong to the whole server:"
+        " card_lifecycle_owner, card_lifecycle_worker, card_lifecycle_reader",
+    )
     keys_file: Path | None = Field(
         None,
         description="JWK Set: what opens encryptedData, encrypts card numbers, and fingerprints"
@@ -207,7 +218,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{kind} must be 1 to {PENDING_TIMEOUT_SECONDS_MAX} seconds")
         return PENDING_TIMEOUT_SECONDS_DEFAULT | timeouts
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_owner_url")
     @classmethod
     def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(
@@ -258,8 +269,23 @@ def explain(error: ValidationError) -> str:
     return "\n".join(lines)
 
 
+DatabaseField = Literal["database_url", "database_owner_url"]
+"""A setting that is the address of the database."""
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a setting."""
+    return f"{ENVIRONMENT_PREFIX}{field.upper()}"
+
+
+def owner_field(settings: Settings) -> DatabaseField:
+    """The setting with the login that `migrate` uses."""
+    return "database_url" if settings.database_owner_url is None else "database_owner_url"
+
+
 def required(
-    settings: Settings, field: Literal["kafka_bootstrap_servers", "database_url", "keys_file"]
+    settings: Settings,
+    field: Literal["kafka_bootstrap_servers", "keys_file"] | DatabaseField,
 ) -> str:
     """The value of a setting that this command cannot do without.
 
@@ -270,7 +296,7 @@ def required(
     value = getattr(settings, field)
     if value is None:
         raise SettingsError(
-            f"{ENVIRONMENT_PREFIX}{field.upper()} is not set."
+            f"{variable_of(field)} is not set."
             " Set it, or try everything on servers of its own with `lifecycle dev`."
         )
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

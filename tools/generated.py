@@ -18,6 +18,7 @@ from lifecycle.cli.app import app
 from lifecycle.domain.commands import CommandName
 from lifecycle.domain.diagram import state_diagram
 from lifecycle.kafka.schemas import command_schema
+from lifecycle.postgres.roles import FUNCTIONS, TABLES, Role, role_name
 from lifecycle.samples import record_line, sample_day
 from lifecycle.settings import ENVIRONMENT_PREFIX, Settings
 from tools.reference import errors_page, fields_page, reasons_page
@@ -26,6 +27,10 @@ ROOT = Path(__file__).resolve().parents[1]
 _SETTINGS_INTRODUCTION = (
     "Environment variables, read once at start. A wrong value ends the command with exit code 2"
     " before anything is touched; an empty one counts as not set."
+)
+_ROLES_INTRODUCTION = (
+    "What is not here, nobody else may do; what is recorded, not even the owner may change"
+    " ([audit.md](audit.md)). Partitions are reached by the name of their table."
 )
 MADE_BY = "Made by `python -m tools.generated`; do not edit."
 
@@ -73,6 +78,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
     yield "docs/errors.md", errors_page(MADE_BY).encode()
     yield "docs/reasons.md", reasons_page(MADE_BY).encode()
     yield "docs/fields.md", fields_page(MADE_BY).encode()
+    yield "docs/roles.md", _roles().encode()
     for name in CommandName:
         schema = json.dumps(command_schema(name), indent=2) + "\n"
         yield f"docs/schemas/{name.lower().replace('_', '-')}.json", schema.encode()
@@ -88,6 +94,36 @@ def _state_diagram() -> str:
         f"# The states of a card\n\n{MADE_BY} From `lifecycle/domain/machine.py`, as `lifecycle"
         f" diagram` prints it.\n\n```mermaid\n{state_diagram()}```\n"
     )
+
+
+def _roles() -> str:
+    roles = [role for role in Role if role is not Role.OWNER]
+    prefix: str = Settings.model_fields["database_role_prefix"].default
+    names = " | ".join(f"`{role_name(prefix, role)}`" for role in roles)
+    lines = [
+        "# What each database role may do",
+        "",
+        f"{MADE_BY} From `lifecycle/postgres/roles.py`, as `lifecycle migrate` grants it.",
+        "",
+        f"`{role_name(prefix, Role.OWNER)}` owns everything. {_ROLES_INTRODUCTION}",
+        "",
+        f"| table or view | {names} |",
+        "| --- |" + " --- |" * len(roles),
+        *(
+            f"| `{table}` | " + " | ".join(rights.get(role, "") for role in roles) + " |"
+            for table, rights in TABLES.items()
+        ),
+        "",
+        f"| function | {names} |",
+        "| --- |" + " --- |" * len(roles),
+        *(
+            f"| `{function}` | "
+            + " | ".join("EXECUTE" if role in callers else "" for role in roles)
+            + " |"
+            for function, callers in FUNCTIONS.items()
+        ),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _settings() -> str:

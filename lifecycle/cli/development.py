@@ -40,10 +40,11 @@ from lifecycle.kafka.watching import followed
 from lifecycle.local import Servers, running_servers
 from lifecycle.postgres import views
 from lifecycle.postgres.connection import Pool, open_pool
+from lifecycle.postgres.roles import Role, ensure_logins
 from lifecycle.postgres.temporary import temporary_database
 from lifecycle.samples import Part, first_operation, last_operation, sample_day
 from lifecycle.samples.outside_parties import answer_requests
-from lifecycle.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, required
+from lifecycle.settings import Settings, SettingsError, owner_field, required, variable_of
 from lifecycle.telemetry import configure_logging
 from lifecycle.vault.keys_file import DEVELOPMENT_FILE, ensure_file
 from lifecycle.worker.readiness import Readiness
@@ -51,6 +52,7 @@ from lifecycle.worker.service import run_worker
 
 WORKER_STOP_SECONDS_MAX = 25.0
 ENVIRONMENT_FILE = "env"
+LOGIN_PASSWORD_BYTES = 24
 METRICS_PORT = 9464
 """Where OpenTelemetry's exporter for Prometheus serves unless it is told otherwise."""
 TRY_COMMAND = (
@@ -93,11 +95,15 @@ def _on(servers: Servers, settings: Settings, keys_file: Path, **changes: object
     """The settings, on these servers, with keys of their own unless some are set."""
     if settings.keys_file is None:
         ensure_file(keys_file)
+    if settings.database_url is None:
+        # An owner's address, if one is set, is that of another database.
+        changes["database_owner_url"] = None
     return settings.model_copy(
         update={
             "kafka_bootstrap_servers": servers.kafka_bootstrap_servers,
             "database_url": SecretStr(servers.database_url),
             "keys_file": settings.keys_file or keys_file,
+            "environment": "development",
             **changes,
         }
     )
@@ -128,13 +134,16 @@ async def check_once(settings: Settings) -> None:
         with working(own):
             url = await stack.enter_async_context(
                 temporary_database(
-                    servers.database_url,
+                    required(own, owner_field(own)),
                     name,
                     connect_seconds_max=settings.database_connect_timeout_ms / 1000,
                 )
             )
-            own = own.model_copy(update={"database_url": SecretStr(url)})
-            await migrated(own)
+            # On a given server that one login does everything in its database.
+            own = own.model_copy(
+                update={"database_url": SecretStr(url), "database_owner_url": None}
+            )
+            _, _, own = await _migrated(own, settings)
             await stack.enter_async_context(temporary_topics(own))
             parts = sample_day(own.partitions)
             async with (
@@ -182,7 +191,7 @@ async def stay_up(settings: Settings, *, with_sample: bool) -> None:
     async with _servers(settings, fresh=False) as servers:
         own = _on(servers, settings, settings.local_dir / DEVELOPMENT_FILE)
         with working(own):
-            before, after = await migrated(own)
+            before, after, own = await _migrated(own, settings)
             if before != after:
                 _say(f"Database: schema {after}.")
             created = await create_topics(own)
@@ -253,6 +262,29 @@ def _metrics_socket(settings: Settings) -> socket.socket:
 # --- what both have in common
 
 
+async def _migrated(own: Settings, settings: Settings) -> tuple[str | None, str | None, Settings]:
+    """Bring the schema to the newest revision: before, after, and the settings to go on with.
+
+    On a server of our own each role has a login, and the worker that of the worker. On a given one
+    no role is created, since roles belong to the whole server.
+    """
+    if settings.database_url is not None:
+        return *await migrated(own), own
+    revisions = await migrated(own, with_roles=True)
+    logins = await asyncio.to_thread(
+        ensure_logins,
+        required(own, "database_url"),
+        own.database_role_prefix,
+        secrets.token_urlsafe(LOGIN_PASSWORD_BYTES),
+    )
+    return *revisions, own.model_copy(
+        update={
+            "database_url": SecretStr(logins[Role.WORKER]),
+            "database_owner_url": SecretStr(logins[Role.OWNER]),
+        }
+    )
+
+
 @asynccontextmanager
 async def _worker(
     settings: Settings, readiness: Readiness | None = None
@@ -319,12 +351,13 @@ def _write_environment(own: Settings, settings: Settings) -> Path | None:
         )
         if getattr(settings, name) is None
     }
+    if settings.database_url is None:
+        addresses["database_owner_url"] = required(own, "database_owner_url")
     if not addresses:
         return None
     path = settings.local_dir / ENVIRONMENT_FILE
     lines = [
-        f"export {ENVIRONMENT_PREFIX}{name.upper()}={shlex.quote(value)}\n"
-        for name, value in addresses.items()
+        f"export {variable_of(name)}={shlex.quote(value)}\n" for name, value in addresses.items()
     ]
     # For ourselves alone: the address of the database may hold a password.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

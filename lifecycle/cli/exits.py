@@ -27,7 +27,14 @@ from lifecycle.postgres.failures import (
     is_refused,
 )
 from lifecycle.postgres.schema import SchemaError
-from lifecycle.settings import Settings, SettingsError, load_settings, required
+from lifecycle.settings import (
+    DatabaseField,
+    Settings,
+    SettingsError,
+    load_settings,
+    required,
+    variable_of,
+)
 
 Result = TypeVar("Result")
 
@@ -87,15 +94,15 @@ def reaching_kafka(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def reaching_database(settings: Settings) -> Iterator[None]:
-    """Everything inside speaks to PostgreSQL and to nobody else."""
-    address = database_address(settings)
+def reaching_database(settings: Settings, field: DatabaseField = "database_url") -> Iterator[None]:
+    """Everything inside speaks to PostgreSQL, at the address of `field`, and to nobody else."""
+    address = database_address(settings, field)
     try:
         yield
     except BrokenPipeError:
         raise
     except FAILURES as error:
-        raise database_problem(address, error) from error
+        raise database_problem(address, error, field) from error
 
 
 def kafka_addresses(settings: Settings) -> str:
@@ -109,12 +116,12 @@ def kafka_addresses(settings: Settings) -> str:
     return addresses
 
 
-def database_address(settings: Settings) -> str:
+def database_address(settings: Settings, field: DatabaseField = "database_url") -> str:
     """The address as it may be shown; a wrong one is refused before anything is touched."""
     try:
-        return address_of(settings)
+        return address_of(settings, field)
     except AddressError as error:
-        raise Problem(f"LIFECYCLE_DATABASE_URL: {error}", Exit.WRONG_USE) from None
+        raise Problem(f"{variable_of(field)}: {error}", Exit.WRONG_USE) from None
 
 
 def kafka_problem(addresses: str, error: BaseException) -> Problem:
@@ -129,9 +136,11 @@ def kafka_problem(addresses: str, error: BaseException) -> Problem:
     )
 
 
-def database_problem(address: str, error: BaseException) -> Problem:
+def database_problem(
+    address: str, error: BaseException, field: DatabaseField = "database_url"
+) -> Problem:
     """An error of PostgreSQL, with the address and the setting that it is about."""
-    where = f"at {address} (LIFECYCLE_DATABASE_URL)"
+    where = f"at {address} ({variable_of(field)})"
     if is_refused(error):
         return Problem(f"The database {where} refuses us: {told(error)}.", Exit.WRONG_USE)
     if isinstance(error, OSError):

@@ -1,5 +1,7 @@
 """`migrate` and `topics`: what must be there before a worker starts."""
 
+from typing import Annotated
+
 import typer
 
 from lifecycle.cli.exits import Exit, Problem, reaching_kafka, run
@@ -9,17 +11,30 @@ from lifecycle.settings import Settings
 topics = typer.Typer(no_args_is_help=True, help="Create the topics, or compare them.")
 
 
-def migrate() -> None:
-    """Bring the database to the schema of this version.
+def migrate(
+    *,
+    with_roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles", help="Create the roles that are missing, and give the tables to the owner."
+        ),
+    ] = False,
+) -> None:
+    """Bring the database to the schema of this version, and every role to its rights.
 
-    Safe to run again, and by several at once. Needs `LIFECYCLE_DATABASE_URL`.
+    Safe to run again, and by several at once. It uses `LIFECYCLE_DATABASE_OWNER_URL`, else
+    `LIFECYCLE_DATABASE_URL`. Where the tables belong to the owner role, it does everything as that
+    role; without roles, all belongs to the one login that there is. Exit 2 when the login may not
+    do what is needed.
 
     Example: `lifecycle migrate`
+
+    Example: `lifecycle migrate --roles`
     """
     # SQLAlchemy and Alembic: half a second that no other command should wait for.
     from lifecycle.cli.migration import migrated  # noqa: PLC0415 - loads slowly
 
-    before, after = run(migrated)
+    before, after = run(lambda settings: migrated(settings, with_roles=with_roles))
     if before == after:
         typer.echo(f"The schema is {after} already.")
     else:

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from lifecycle.settings import Settings, required
+from lifecycle.settings import DatabaseField, Settings, required
 
 FAILURES: tuple[type[Exception], ...] = (
     asyncpg.PostgresError,
@@ -17,6 +17,7 @@ FAILURES: tuple[type[Exception], ...] = (
 _REFUSALS: tuple[type[Exception], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
     asyncpg.exceptions.ClientConfigurationError,
 )
 
@@ -26,19 +27,19 @@ class AddressError(Exception):
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether user, password or database are wrong, so that asking again does not help."""
+    """Whether user, password, rights or database are wrong: asking again does not help."""
     return isinstance(error, _REFUSALS)
 
 
-def address_of(settings: Settings) -> str:
-    """`host:port/database`, fit to be shown: without user and password.
+def address_of(settings: Settings, field: DatabaseField = "database_url") -> str:
+    """`host:port/database` of a setting, fit to be shown: without user and password.
 
     Raises:
         AddressError: the setting is no address.
         SettingsError: it is not set.
     """
     try:
-        url = urlsplit(required(settings, "database_url"))
+        url = urlsplit(required(settings, field))
         port = f":{url.port}" if url.port else ""
     except ValueError:
         # From None: what the library says repeats a part of the address.

@@ -3,18 +3,32 @@
 Alembic runs the revisions; two that start at once wait for each other on an advisory lock.
 """
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, make_url, text
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from lifecycle.postgres import roles
 from lifecycle.postgres.schema import PARTITION_WEEKS_AHEAD
-from lifecycle.settings import Settings, required
+from lifecycle.settings import Settings, owner_field, required
 
+LOCK_WAIT_MS_MAX = 3_000
+"""Less than a worker waits for a lock, more than the second after which PostgreSQL ends an
+autovacuum that is in the way."""
+LOCK_TRIES_MAX = 20
+LOCK_PAUSE_SECONDS = 1.0
 _MIGRATION_LOCK_ID = 0x6C69666563  # any number that no one else uses in this database
+
+
+class TablesInUseError(Exception):
+    """A transaction of somebody else kept `migrate` from a table for too long; nothing is lost."""
 
 
 def _config() -> Config:
@@ -25,32 +39,91 @@ def _config() -> Config:
     return config
 
 
-def migrate(settings: Settings) -> tuple[str | None, str | None]:
+def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None, str | None]:
     """Bring the schema to the newest revision; safe to run again and by several at once.
+
+    `with_roles` creates the roles that are missing, and gives the tables to the owner role. Where
+    they belong to it, everything is done as that role, and every role has its rights afterwards.
 
     Returns:
         The revision before and the revision after.
 
     Raises:
-        sqlalchemy.exc.OperationalError: the database can't be reached.
+        RolesError: the login may not do what is needed.
+        TablesInUseError: the next `migrate` goes on with the revision that this one could not do.
+        sqlalchemy.exc.OperationalError, psycopg.OperationalError: the database can't be reached.
     """
-    url = make_url(required(settings, "database_url")).set(drivername="postgresql+psycopg")
+    address = required(settings, owner_field(settings))
     connect_timeout_s = max(1, settings.database_connect_timeout_ms // 1000)
     engine = create_engine(
-        url, poolclass=NullPool, connect_args={"connect_timeout": connect_timeout_s}
+        make_url(address).set(drivername="postgresql+psycopg"),
+        poolclass=NullPool,
+        connect_args={"connect_timeout": connect_timeout_s},
     )
     config = _config()
-    with engine.connect() as connection:
+    prefix = settings.database_role_prefix
+    owner = roles.role_name(prefix, roles.Role.OWNER)
+    with (
+        engine.connect() as connection,
+        roles.connected(
+            address, connect_seconds_max=connect_timeout_s, lock_ms_max=LOCK_WAIT_MS_MAX
+        ) as login,
+    ):
         # Without it, two `migrate` at once would both create the first table, and one would fail.
         connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": _MIGRATION_LOCK_ID})
+        if with_roles:
+            roles.create_roles(login, prefix)
+        is_handed_over = roles.is_handed_over(login, prefix)
+        if with_roles or is_handed_over:
+            roles.open_schema(login, prefix)
+        if is_handed_over:
+            roles.become_owner(login, prefix)
+        connection.execute(
+            text(
+                "SELECT set_config('lock_timeout', :wait_ms, false),"
+                " set_config('role', :role, false)"
+            ),
+            {"wait_ms": str(LOCK_WAIT_MS_MAX), "role": owner if is_handed_over else "none"},
+        )
         connection.commit()
         before = MigrationContext.configure(connection).get_current_revision()
         connection.commit()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.execute(
-            text("SELECT ensure_operation_partitions(:weeks)"), {"weeks": PARTITION_WEEKS_AHEAD}
-        )
-        connection.commit()
+        _patiently(lambda: _upgrade(connection, config))
+        if with_roles:
+            _patiently(lambda: roles.hand_over(login, prefix))
+        if with_roles or is_handed_over:
+            roles.become_owner(login, prefix)
+            roles.grant_rights(login, prefix)
         after = MigrationContext.configure(connection).get_current_revision()
     return before, after
+
+
+def _upgrade(connection: Connection, config: Config) -> None:
+    connection.rollback()
+    command.upgrade(config, "head")
+    connection.execute(
+        text("SELECT ensure_operation_partitions(:weeks)"), {"weeks": PARTITION_WEEKS_AHEAD}
+    )
+    connection.commit()
+
+
+def _patiently(work: Callable[[], None]) -> None:
+    """Try again what a transaction of somebody else keeps waiting.
+
+    Whoever waits for a lock on a table makes all others wait that come after it. So it waits for a
+    moment only, lets go of everything, and comes again.
+    """
+    for _ in range(LOCK_TRIES_MAX):
+        try:
+            return work()
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable | DeadlockDetected):
+                raise
+        except (LockNotAvailable, DeadlockDetected):
+            pass
+        time.sleep(LOCK_PAUSE_SECONDS)
+    raise TablesInUseError(
+        f"A table was in use each of {LOCK_TRIES_MAX} times: end the transaction that is open for"
+        " longest (pg_stat_activity, xact_start), and run `lifecycle migrate` again."
+    )

@@ -5,7 +5,7 @@ Apart from `migrate.py`, so that a worker does not load Alembic to compare two w
 
 from lifecycle.postgres.connection import Pool
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0012"
 """The newest revision in `migrations/versions`; a test compares the two."""
 
 PARTITION_WEEKS_AHEAD = 8
@@ -35,3 +35,19 @@ async def check_schema(pool: Pool) -> None:
 async def ensure_partitions(pool: Pool) -> int:
     """Create the weekly partitions of `operation` ahead of time; how many were missing."""
     return int(await pool.fetchval("SELECT ensure_operation_partitions($1)", PARTITION_WEEKS_AHEAD))
+
+
+async def needless_rights(pool: Pool) -> str | None:
+    """With which rights this login could change the log, if with any; None is as it should be."""
+    found: str | None = await pool.fetchval(
+        """
+        SELECT CASE
+            WHEN rolsuper THEN 'it is a superuser'
+            WHEN pg_has_role(current_user, relowner, 'MEMBER') THEN 'the tables belong to it'
+            WHEN has_table_privilege('operation', 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+                THEN 'it may change operations'
+        END FROM pg_roles, pg_class
+        WHERE rolname = current_user AND pg_class.oid = 'operation'::regclass
+        """
+    )
+    return found

@@ -32,7 +32,7 @@ from lifecycle.postgres.connection import (
 from lifecycle.postgres.lanes import ensure_lanes
 from lifecycle.postgres.operations import LANES_CHANNEL
 from lifecycle.postgres.pans import ClaimError
-from lifecycle.postgres.schema import check_schema, ensure_partitions
+from lifecycle.postgres.schema import check_schema, ensure_partitions, needless_rights
 from lifecycle.postgres.subjects import ChainBrokenError
 from lifecycle.settings import Settings, SettingsError
 from lifecycle.vault.keys import KeysError, load_keys
@@ -85,6 +85,8 @@ async def run_worker(
     pool = await patiently(patience, lambda: open_pool(settings))
     try:
         await patiently(patience, lambda: check_schema(pool))
+        if settings.environment == "production":
+            await patiently(patience, lambda: _tell_needless_rights(pool))
         await patiently(patience, lambda: check_topics(settings))
         # Another worker may hold rows that these wait for, paused inside a transaction.
         await patiently(patience, lambda: ensure_partitions(pool))
@@ -99,6 +101,16 @@ async def run_worker(
             pool.terminate()
         if vault is not None:
             vault.opener.close()
+
+
+async def _tell_needless_rights(pool: Pool) -> None:
+    if rights := await needless_rights(pool):
+        log.warning(
+            "needless_database_rights",
+            login=rights,
+            consequence="whoever takes over this process may drop what is recorded",
+            mend="LIFECYCLE_DATABASE_URL with a login of the worker role, see docs/operate.md",
+        )
 
 
 def _open_vault(settings: Settings) -> Vault | None:

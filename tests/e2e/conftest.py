@@ -1,6 +1,7 @@
 """A world of its own for each module: a database and a topic prefix on the servers of the session.
 
-Everything is done through the installed `lifecycle`, as a process, as a user would.
+Everything is done through the installed `lifecycle`, as a process, as a user would, with the logins
+that docs/operate.md has an administrator make.
 """
 
 import asyncio
@@ -14,11 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import asyncpg
 import pytest_asyncio
 
 from lifecycle.local import Servers
+from lifecycle.postgres.roles import Role, role_name
 from lifecycle.postgres.temporary import temporary_database
 from tests.e2e import quick_start
+from tests.support.ground import login_of, own_roles
 from tests.support.waiting import SECONDS_MAX
 from tests.unit.vault_keys import write_keys
 
@@ -38,6 +42,7 @@ class World:
 
     environment: dict[str, str]
     database_url: str
+    """For the test itself: the login is a superuser."""
 
     def on(self, **environment: str) -> "World":
         """The same, with other settings."""
@@ -109,15 +114,19 @@ async def new_world(servers: Servers) -> AsyncIterator[World]:
     with TemporaryDirectory() as folder:
         keys_file = Path(folder) / "keys.json"
         write_keys(keys_file)
-        async with temporary_database(
-            servers.database_url, name, connect_seconds_max=SECONDS_MAX
-        ) as url:
+        async with (
+            own_roles(servers) as roles,
+            temporary_database(servers.database_url, name, connect_seconds_max=SECONDS_MAX) as url,
+        ):
+            await _belongs_to_owner(url, name, roles)
             yield World(
                 {
                     **inherited,
                     "PATH": f"{PROGRAM.parent}{os.pathsep}{inherited['PATH']}",
                     "LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
-                    "LIFECYCLE_DATABASE_URL": url,
+                    "LIFECYCLE_DATABASE_URL": login_of(url, roles, Role.WORKER),
+                    "LIFECYCLE_DATABASE_OWNER_URL": login_of(url, roles, Role.OWNER),
+                    "LIFECYCLE_DATABASE_ROLE_PREFIX": roles,
                     "LIFECYCLE_TOPIC_PREFIX": name,
                     "LIFECYCLE_CONSUMER_GROUP": name,
                     "LIFECYCLE_PARTITIONS": "4",
@@ -125,6 +134,17 @@ async def new_world(servers: Servers) -> AsyncIterator[World]:
                 },
                 url,
             )
+
+
+async def _belongs_to_owner(url: str, database: str, roles: str) -> None:
+    owner = role_name(roles, Role.OWNER)
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f'ALTER DATABASE "{database}" OWNER TO {owner}')
+        # For `dev --once`, which makes a database of its own.
+        await connection.execute(f"ALTER ROLE {owner}_login CREATEDB")
+    finally:
+        await connection.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -16,7 +16,9 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from lifecycle.postgres.roles import Role
 from tests.e2e.conftest import PROGRAM, World, ended
+from tests.support.ground import login_of
 from tests.support.waiting import SECONDS_MAX, until
 
 ISSUER = "BANK000001"
@@ -377,15 +379,19 @@ async def test_a_worker_ends_with_0_on_sigint_also_while_it_starts(world: World)
 
 async def test_servers_that_are_away_are_named_with_their_setting(world: World) -> None:
     no_kafka = world.on(LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", LIFECYCLE_RETRY_MS_MAX="0")
+    nowhere = "postgresql://someone:secret@127.0.0.1:1/x"
     no_database = world.on(
-        LIFECYCLE_DATABASE_URL="postgresql://someone:secret@127.0.0.1:1/x",
+        LIFECYCLE_DATABASE_URL=nowhere,
+        LIFECYCLE_DATABASE_OWNER_URL="",
         LIFECYCLE_RETRY_MS_MAX="0",
     )
+    no_owner = world.on(LIFECYCLE_DATABASE_OWNER_URL=nowhere)
     for place, arguments, named in (
         (no_kafka, ("watch",), "127.0.0.1:1 (LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS)"),
         (no_kafka, ("topics", "check"), "127.0.0.1:1 (LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS)"),
         (no_kafka, ("worker",), "LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS"),
         (no_database, ("migrate",), "127.0.0.1:1/x (LIFECYCLE_DATABASE_URL)"),
+        (no_owner, ("migrate",), "127.0.0.1:1/x (LIFECYCLE_DATABASE_OWNER_URL)"),
         (no_database, ("card", "show", ISSUER, "c"), "127.0.0.1:1/x (LIFECYCLE_DATABASE_URL)"),
         (no_database, ("worker",), "127.0.0.1:1/x (LIFECYCLE_DATABASE_URL)"),
     ):
@@ -397,9 +403,23 @@ async def test_servers_that_are_away_are_named_with_their_setting(world: World) 
 
 
 async def test_a_wrong_password_or_database_is_a_wrong_setting(world: World) -> None:
-    wrong = world.on(LIFECYCLE_DATABASE_URL=f"{world.database_url}-and-more")
-    for command in ("migrate", "worker"):
+    for command, variable in (
+        ("migrate", "LIFECYCLE_DATABASE_OWNER_URL"),
+        ("worker", "LIFECYCLE_DATABASE_URL"),
+    ):
+        wrong = world.on(**{variable: f"{world.environment[variable]}-and-more"})
         result = await wrong.run(command)
         assert result.exit_code == 2, result
-        assert "LIFECYCLE_DATABASE_URL" in result.err
+        assert f"({variable})" in result.err
         assert "Traceback" not in result.err
+
+
+async def test_a_login_without_the_rights_of_a_worker_is_a_wrong_setting(world: World) -> None:
+    """A worker that started with it could only fail later, in the middle of its work."""
+    roles = world.environment["LIFECYCLE_DATABASE_ROLE_PREFIX"]
+    reader = world.on(LIFECYCLE_DATABASE_URL=login_of(world.database_url, roles, Role.READER))
+    assert "operations" in await reader.ok("operations", "list", ISSUER, "none", "--json")
+    result = await reader.run("worker")
+    assert result.exit_code == 2, result
+    assert "(LIFECYCLE_DATABASE_URL) refuses us: permission denied" in result.err
+    assert "Traceback" not in result.err

@@ -1,12 +1,17 @@
 """Every command in README and docs works as it stands there, in the order in which it stands."""
 
 import asyncio
+import json
+import os
 import re
+import secrets
 from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 
+from lifecycle.local import Servers
 from tests.e2e.conftest import World, ended
 from tests.support.waiting import SECONDS_MAX
 
@@ -60,6 +65,56 @@ async def test_every_query_of_the_page_works(page: str, world: World) -> None:
             assert await connection.fetch(query)
     finally:
         await connection.close()
+
+
+async def test_an_administrator_sets_the_roles_up_as_the_page_says(servers: Servers) -> None:
+    """With other names, since the server has other installations too."""
+    [commands] = [text for text in blocks("docs/operate.md", "text") if "CREATE ROLE" in text]
+    word = f"docs_{secrets.token_hex(4)}"
+    renamed = re.sub(r"\b(cards|card_lifecycle)(?=\b|_)", rf"{word}_\1", commands)
+    logins = dict(re.findall(r"CREATE ROLE (\w+) LOGIN PASSWORD '(\S+)'", renamed))
+    roles = re.findall(r"CREATE ROLE (\w+)", renamed)
+    [database] = re.findall(r"CREATE DATABASE (\w+)", renamed)
+    assert len(logins) == 3
+    assert len(roles) == 6
+    address = make_url(servers.database_url).set(database=database)
+
+    def login(name: str) -> str:
+        [user] = [user for user in logins if user.endswith(name)]
+        return address.set(username=user, password=logins[user]).render_as_string(
+            hide_password=False
+        )
+
+    administrator = await asyncpg.connect(servers.database_url)
+    try:
+        for command in renamed.strip().split(";\n"):
+            await administrator.execute(command)
+        world = World(
+            {
+                **{name: value for name, value in os.environ.items() if "LIFECYCLE_" not in name},
+                "LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
+                "LIFECYCLE_DATABASE_URL": login("_worker"),
+                "LIFECYCLE_DATABASE_OWNER_URL": login("_migrate"),
+                "LIFECYCLE_DATABASE_ROLE_PREFIX": f"{word}_card_lifecycle",
+            },
+            servers.database_url,
+        )
+        await world.ok("migrate")
+        reader = world.on(LIFECYCLE_DATABASE_URL=login("_reader"))
+        for place in (world, reader):
+            listed = await place.ok("operations", "list", "BANK000001", "none", "--json")
+            assert json.loads(listed)["operations"] == []
+        worker = await asyncpg.connect(login("_worker"))
+        try:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await worker.execute("TRUNCATE operation")
+        finally:
+            await worker.close()
+    finally:
+        await administrator.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        for name in reversed(roles):
+            await administrator.execute(f"DROP ROLE IF EXISTS {name}")
+        await administrator.close()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,15 +1,14 @@
 """Database and topics that tell different stories stop the worker, before it publishes anything."""
 
 import pytest
-from pydantic import SecretStr
 
 from lifecycle.kafka.topics import create_topics, topics_of
 from lifecycle.local import Servers
-from lifecycle.settings import Settings, required
+from lifecycle.settings import Settings
 from lifecycle.worker.take_over import OutOfStepError
 from tests.support import bank
 from tests.support.bank import card, create
-from tests.support.ground import database_of, delete_topics, own_database, with_database
+from tests.support.ground import database_of, delete_topics, on_database, own_database
 from tests.support.guarantees import verify_all
 from tests.support.reading import read_topic, until_settled, until_taken
 from tests.support.worker import running_worker
@@ -60,17 +59,12 @@ async def test_an_event_topic_made_again_is_noticed(ground: Settings) -> None:
     await _is_refused(ground, "lost records")
 
 
-def _with_database(ground: Settings, name: str) -> Settings:
-    url = SecretStr(with_database(required(ground, "database_url"), name))
-    return ground.model_copy(update={"database_url": url})
-
-
 async def test_an_older_database_is_noticed(servers: Servers, ground: Settings) -> None:
     """design.md 7.6: a restored database would number and hash other events in the same places."""
     await _work(ground, _COMMANDS)
     async with own_database(servers, template=database_of(ground)) as older:
         await _work(ground, [card(f"card-{number}", "SUSPEND", "s") for number in range(12)])
-        await _is_refused(_with_database(ground, older), "the database is behind the topic")
+        await _is_refused(on_database(ground, older), "the database is behind the topic")
     async with running_worker(ground):
         await verify_all(ground)
 
@@ -81,4 +75,4 @@ async def test_a_new_database_for_old_topics_is_noticed(
     """Otherwise every command would take effect, and be published, a second time."""
     await _work(ground, _COMMANDS)
     async with own_database(servers, template) as new:
-        await _is_refused(_with_database(ground, new), "the database is behind the topic")
+        await _is_refused(on_database(ground, new), "the database is behind the topic")

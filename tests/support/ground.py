@@ -1,7 +1,8 @@
 """Ground of its own for a test: topics, a database, a consumer group and a publishing fence.
 
 Relies on the real servers of the session. The database is copied from one that is migrated once,
-because a migration takes longer than most scenarios.
+because a migration takes longer than most scenarios. Workers connect as the worker role; a test
+itself, in `connected`, as a superuser, who may do what nobody of the service may.
 """
 
 import asyncio
@@ -16,11 +17,13 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 
 from lifecycle.kafka.topics import create_topics, topics_of
 from lifecycle.local import Servers
 from lifecycle.postgres.migrate import migrate
-from lifecycle.settings import Settings, required
+from lifecycle.postgres.roles import Role, ensure_logins, role_name
+from lifecycle.settings import DatabaseField, Settings, required
 from tests.support.waiting import until
 
 PARTITIONS = 3
@@ -42,12 +45,14 @@ def with_database(database_url: str, name: str) -> str:
 
 
 @asynccontextmanager
-async def own_database(servers: Servers, template: str = "template1") -> AsyncIterator[str]:
+async def own_database(
+    servers: Servers, template: str = "template1", name: str | None = None
+) -> AsyncIterator[str]:
     """A database that is dropped afterwards, whoever still uses it; gives its name.
 
     It is a copy of `template`, which nobody may use meanwhile; empty without one.
     """
-    name = f"lifecycle_test_{uuid4().hex}"
+    name = name or f"lifecycle_test_{uuid4().hex}"
     await _administer(servers.database_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     try:
         yield name
@@ -65,24 +70,58 @@ async def _administer(database_url: str, statement: str) -> None:
 
 @asynccontextmanager
 async def migrated_template(servers: Servers) -> AsyncIterator[str]:
-    """An empty database with the schema, to copy from; gives its name."""
-    async with own_database(servers) as name:
-        url = with_database(servers.database_url, name)
-        await asyncio.to_thread(migrate, Settings(database_url=SecretStr(url)))
+    """An empty database with the schema, to copy from; gives its name.
+
+    It has roles of its own, which have the same rights in each copy; their names begin with its.
+    """
+    async with own_roles(servers) as prefix, own_database(servers, name=prefix) as name:
+        url = SecretStr(with_database(servers.database_url, name))
+        settings = Settings(database_url=url, database_role_prefix=prefix)
+        await asyncio.to_thread(migrate, settings, with_roles=True)
         yield name
+
+
+@asynccontextmanager
+async def own_roles(servers: Servers) -> AsyncIterator[str]:
+    """Roles that are dropped afterwards, each with a login; gives the begin of their names.
+
+    It is the password of the logins too. What they own must be gone by then.
+    """
+    prefix = f"lifecycle_test_{uuid4().hex[:16]}"
+    await asyncio.to_thread(ensure_logins, servers.database_url, prefix, prefix)
+    try:
+        yield prefix
+    finally:
+        for role in Role:
+            name = role_name(prefix, role)
+            await _administer(servers.database_url, f'DROP ROLE "{name}_login", "{name}"')
+
+
+def login_of(database_url: str, prefix: str, role: Role) -> str:
+    """The same database, with the login that one of `own_roles` has."""
+    url = make_url(database_url)
+    return url.set(username=f"{role_name(prefix, role)}_login", password=prefix).render_as_string(
+        hide_password=False
+    )
 
 
 @asynccontextmanager
 async def open_ground(
     servers: Servers, template: str, **overrides: object
 ) -> AsyncIterator[Settings]:
-    """Settings whose topics and database are new, empty and nobody else's."""
+    """Settings whose topics and database are new, empty and nobody else's.
+
+    They have the worker's address of the database, and for `connected` that of a superuser.
+    """
     prefix = f"test-{uuid4().hex[:16]}"
     async with own_database(servers, template) as database:
+        superuser = with_database(servers.database_url, database)
         values: dict[str, Any] = {
             **_DEFAULTS,
             "kafka_bootstrap_servers": servers.kafka_bootstrap_servers,
-            "database_url": with_database(servers.database_url, database),
+            "database_url": login_of(superuser, template, Role.WORKER),
+            "database_owner_url": superuser,
+            "database_role_prefix": template,
             "topic_prefix": prefix,
             "consumer_group": prefix,
             **overrides,
@@ -117,6 +156,16 @@ async def delete_topics(settings: Settings, *names: str) -> None:
         await admin.close()
 
 
+def on_database(settings: Settings, name: str) -> Settings:
+    """The same, on another database of the server."""
+    addresses: tuple[DatabaseField, ...] = ("database_url", "database_owner_url")
+    return settings.model_copy(
+        update={
+            field: SecretStr(with_database(required(settings, field), name)) for field in addresses
+        }
+    )
+
+
 def database_of(settings: Settings) -> str:
     """The name of the database."""
     return urlsplit(required(settings, "database_url")).path.removeprefix("/")
@@ -124,8 +173,8 @@ def database_of(settings: Settings) -> str:
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of the test's own."""
-    connection = await asyncpg.connect(required(settings, "database_url"))
+    """A connection of the test's own, as a superuser."""
+    connection = await asyncpg.connect(required(settings, "database_owner_url"))
     try:
         yield connection
     finally:

@@ -35,6 +35,7 @@ DispatchMoment = Literal[
 ]
 """The same, of what the service sends itself: no other command leads there."""
 
+_NOT_FOR_WORKERS = {"database_owner_url"}
 _CHECKOUT = Path(__file__).parents[2]
 
 
@@ -152,7 +153,8 @@ def _without_settings() -> dict[str, str]:
 
 def _as_environment(settings: Settings) -> dict[str, str]:
     values: dict[str, Any] = {
-        name: getattr(settings, name) for name in sorted(settings.model_fields_set)
+        name: getattr(settings, name)
+        for name in sorted(settings.model_fields_set - _NOT_FOR_WORKERS)
     }
     return {
         f"{ENVIRONMENT_PREFIX}{name.upper()}": value.get_secret_value()
