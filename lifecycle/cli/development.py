@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import SecretStr
 
@@ -44,7 +44,14 @@ from lifecycle.postgres.roles import Role, ensure_logins
 from lifecycle.postgres.temporary import temporary_database
 from lifecycle.samples import Part, first_operation, last_operation, sample_day
 from lifecycle.samples.outside_parties import answer_requests
-from lifecycle.settings import Settings, SettingsError, owner_field, required, variable_of
+from lifecycle.settings import (
+    DatabaseField,
+    Settings,
+    SettingsError,
+    owner_field,
+    required,
+    variable_of,
+)
 from lifecycle.telemetry import configure_logging
 from lifecycle.vault.keys_file import DEVELOPMENT_FILE, ensure_file
 from lifecycle.worker.readiness import Readiness
@@ -52,6 +59,8 @@ from lifecycle.worker.service import run_worker
 
 WORKER_STOP_SECONDS_MAX = 25.0
 ENVIRONMENT_FILE = "env"
+REQUEST_MS_MAX = 60_000
+"""A broker that has only just started, on a machine that does other things too, takes its time."""
 LOGIN_PASSWORD_BYTES = 24
 METRICS_PORT = 9464
 """Where OpenTelemetry's exporter for Prometheus serves unless it is told otherwise."""
@@ -63,6 +72,14 @@ TRY_REGISTER = (
     '{"commandId":"mine-2","command":"REGISTER","issuerId":"BANK000001","cardId":"mine",'
     '"consumerId":"me","cardProductId":"managed-physical","encryptedData":"\'$number\'"}'
 )
+
+_ADDRESSES: tuple[Literal["kafka_bootstrap_servers", "keys_file"] | DatabaseField, ...] = (
+    "kafka_bootstrap_servers",
+    "database_url",
+    "database_owner_url",
+    "keys_file",
+)
+"""What the file for other shells may hold."""
 
 Result = TypeVar("Result")
 
@@ -104,6 +121,7 @@ def _on(servers: Servers, settings: Settings, keys_file: Path, **changes: object
             "database_url": SecretStr(servers.database_url),
             "keys_file": settings.keys_file or keys_file,
             "environment": "development",
+            "kafka_request_timeout_ms": max(settings.kafka_request_timeout_ms, REQUEST_MS_MAX),
             **changes,
         }
     )
@@ -119,6 +137,7 @@ async def check_once(settings: Settings) -> None:
         Problem: they do not agree, or the day was not through in time.
         TopicsError, SchemaError, LocalServerError: something could not be set up.
     """
+    settings = _without_own_addresses(settings)
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(_servers(settings, fresh=True))
         name = f"lifecycle-day-{secrets.token_hex(4)}"
@@ -188,6 +207,7 @@ async def stay_up(settings: Settings, *, with_sample: bool) -> None:
         Problem: a server or the worker failed.
         TopicsError, SchemaError, LocalServerError: something could not be set up.
     """
+    settings = _without_own_addresses(settings)
     async with _servers(settings, fresh=False) as servers:
         own = _on(servers, settings, settings.local_dir / DEVELOPMENT_FILE)
         with working(own):
@@ -338,6 +358,27 @@ async def _or_worker_fails(worker: asyncio.Task[None], work: Coroutine[Any, Any,
 
 
 # --- what to try next
+
+
+def _without_own_addresses(settings: Settings) -> Settings:
+    """The settings, but for what this shell has from the file that `dev` wrote for other shells.
+
+    The servers that it names are dev's own. They are not given ones, which would have to run.
+    """
+    path = settings.local_dir / ENVIRONMENT_FILE
+    if not path.exists():
+        return settings
+    written = dict(word.split("=", 1) for word in shlex.split(path.read_text()) if "=" in word)
+    own = [
+        name
+        for name in _ADDRESSES
+        if getattr(settings, name) is not None
+        and written.get(variable_of(name)) == required(settings, name)
+    ]
+    if not own:
+        return settings
+    _say(f"This shell has its addresses from {path}: they are those of dev's own servers.")
+    return settings.model_copy(update=dict.fromkeys(own))
 
 
 def _write_environment(own: Settings, settings: Settings) -> Path | None:

@@ -1,7 +1,9 @@
 """`lifecycle dev` on given servers: the sample day, its sums, and nothing left behind."""
 
 import asyncio
+import os
 import re
+import shlex
 import signal
 from pathlib import Path
 
@@ -142,3 +144,26 @@ async def test_dev_without_a_sample_sends_nothing_nor_does_dev_to_a_database_in_
         assert await connection.fetchval("SELECT count(*) FROM operation") == 1
     finally:
         await connection.close()
+
+
+async def test_a_shell_that_has_the_addresses_of_devs_own_servers_starts_them_again(
+    tmp_path: Path,
+) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("LIFECYCLE_")
+    } | {"LIFECYCLE_LOCAL_DIR": str(tmp_path / "local")}
+    first = World(environment, "")
+    async with first.started(PROGRAM, "dev", "--no-sample", folder=tmp_path) as dev:
+        await output_until(dev, "Ctrl-C stops it all")
+        dev.send_signal(signal.SIGINT)
+        assert (await ended(dev)).exit_code == 0
+    # As a shell reads it: the servers have ended, and the addresses are still there.
+    words = shlex.split((tmp_path / "local/env").read_text())
+    addresses = dict(word.split("=", 1) for word in words if "=" in word)
+    assert "LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS" in addresses
+    second = first.on(**addresses)
+    async with second.started(PROGRAM, "dev", "--no-sample", folder=tmp_path) as dev:
+        seen = await output_until(dev, "Ctrl-C stops it all")
+        assert "they are those of dev's own servers" in seen
+        dev.send_signal(signal.SIGINT)
+        assert (await ended(dev)).exit_code == 0
