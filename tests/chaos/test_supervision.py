@@ -189,31 +189,3 @@ async def test_a_worker_that_can_not_leave_its_group_ends_all_the_same(
     monkeypatch.undo()
     async with running_worker(ground):
         await verify_all(ground)
-
-
-async def test_intake_does_not_wait_for_a_publisher_that_has_died(
-    new_ground: NewGround, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Memory is full of what waits for Kafka when the publisher fails: the worker ends at once."""
-    ground = await new_ground(partitions=1, poll_records_max=5, unpublished_bytes_max=65_536)
-    async with running_worker(ground):
-        await bank.send(ground, bank.PRODUCTS)
-        await until_settled(ground)
-    waiting = asyncio.Event()
-    has_room = LanePublisher.has_room
-
-    async def waits_for_room(self: LanePublisher) -> None:
-        asyncio.get_running_loop().call_later(1, waiting.set)
-        await has_room(self)
-        waiting.clear()
-
-    async def fails_when_intake_waits(*_: object) -> None:
-        await waiting.wait()
-        raise _Broken
-
-    await bank.send(ground, [create(f"card-{number}") for number in range(200)])
-    monkeypatch.setattr(LanePublisher, "has_room", waits_for_room)
-    monkeypatch.setattr(LaneProducer, "send", fails_when_intake_waits)
-    with pytest.raises(_Broken):
-        async with running_worker(ground):
-            await until_taken(ground, _NEVER)
