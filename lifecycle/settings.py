@@ -145,10 +145,20 @@ class Settings(BaseSettings):
     recent_commands_max: int = Field(
         16, ge=1, le=64, description="command ids that a card's row remembers; older: the log"
     )
-    unpublished_rows_max: int = Field(
-        10_000, ge=1_000, description="rows of a lane that may wait for Kafka before intake waits"
+    unpublished_bytes_max: int = Field(
+        8 * 1024 * 1024,
+        ge=65_536,
+        description="events and dead letters of a lane that wait for Kafka, in bytes of memory:"
+        " above this they are left in the log, and intake waits",
     )
-    publish_rows_max: int = Field(2_000, ge=1, description="rows in one Kafka transaction")
+    publish_rows_max: int = Field(
+        2_000, ge=1, description="events in one Kafka transaction, and dead letters"
+    )
+    publish_bytes_max: int = Field(
+        8 * 1024 * 1024,
+        ge=65_536,
+        description="events, states of cards and dead letters in one Kafka transaction",
+    )
     kafka_transaction_timeout_ms: int = Field(
         15_000, ge=1_000, le=60_000, description="after this an unfinished publication is aborted"
     )
@@ -166,6 +176,11 @@ class Settings(BaseSettings):
         60_000,
         ge=0,
         description="a database or broker away for longer than this ends the process with 1",
+    )
+    lane_standstill_ms: int = Field(
+        30_000,
+        ge=100,
+        description="a lane that has work and has not moved for so long makes /readyz say so",
     )
     sweep_interval_ms: int = Field(
         1_000, ge=50, le=1_000, description="how often lanes are asked for rows not published"
@@ -233,6 +248,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "LIFECYCLE_CLOCK_OFFSET_SECONDS moves the clock of every decision: it is allowed"
                 " only with LIFECYCLE_ENVIRONMENT=development"
+            )
+        if self.database_lock_timeout_ms >= self.database_statement_timeout_ms:
+            raise ValueError(
+                "LIFECYCLE_DATABASE_LOCK_TIMEOUT_MS must be below"
+                " LIFECYCLE_DATABASE_STATEMENT_TIMEOUT_MS: otherwise a statement that waits for"
+                " another one's lock looks like one that is too slow"
             )
         if self.kafka_security_protocol.startswith("SASL") and not (
             self.kafka_sasl_username and self.kafka_sasl_password

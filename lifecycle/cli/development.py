@@ -33,7 +33,6 @@ from lifecycle.cli.migration import migrated
 from lifecycle.cli.rendering import console, show
 from lifecycle.cli.worker_process import working
 from lifecycle.http.monitoring import listening_socket, monitored
-from lifecycle.kafka.records import RawRecord
 from lifecycle.kafka.temporary import temporary_topics
 from lifecycle.kafka.topics import create_topics, topics_of
 from lifecycle.kafka.watching import followed
@@ -52,6 +51,7 @@ from lifecycle.settings import (
     required,
     variable_of,
 )
+from lifecycle.supervision import EndedUnaskedError, supervised
 from lifecycle.telemetry import configure_logging
 from lifecycle.vault.keys_file import DEVELOPMENT_FILE, ensure_file
 from lifecycle.worker.readiness import Readiness
@@ -170,7 +170,7 @@ async def check_once(settings: Settings) -> None:
                 await open_pool(own) as pool,
                 _outside_parties(own),
             ):
-                sent = await _or_worker_fails(worker, _whole_day(own, pool, parts))
+                sent = await _unless_ended({worker}, _whole_day(own, pool, parts))
                 summary = await summarised(own, pool)
     _show_summary(summary)
     problems = disagreements(summary, sent) + unexpected(summary.totals, parts)
@@ -220,8 +220,14 @@ async def stay_up(settings: Settings, *, with_sample: bool) -> None:
             environment = _write_environment(own, settings)
             topic = topics_of(own).events
             readiness = Readiness()
+            failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def fail(error: BaseException) -> None:
+                if not failure.done():
+                    failure.set_exception(error)
+
             async with (
-                monitored(_metrics_socket(own), readiness) as url,
+                monitored(_metrics_socket(own), readiness, fail) as url,
                 followed(own, topic, from_beginning=False) as records,
                 _worker(own, readiness) as worker,
                 await open_pool(own) as pool,
@@ -229,30 +235,26 @@ async def stay_up(settings: Settings, *, with_sample: bool) -> None:
             ):
                 _say("A worker runs; the outside parties are simulated.")
                 _say(f"Its metrics: {url}/metrics, how it is: {url}/readyz.")
-                await _or_worker_fails(
-                    worker, _show_all(own, pool, records, environment, with_sample=with_sample)
-                )
+                flow = Flow()
+                showing = supervised(flow.show(records), "events", fail)
+                try:
+                    await _unless_ended(
+                        {worker, failure},
+                        _stay(own, pool, flow, environment, with_sample=with_sample),
+                    )
+                finally:
+                    showing.cancel()
+                    await asyncio.wait({showing})
 
 
-async def _show_all(
-    settings: Settings,
-    pool: Pool,
-    records: AsyncIterator[RawRecord],
-    environment: Path | None,
-    *,
-    with_sample: bool,
+async def _stay(
+    settings: Settings, pool: Pool, flow: Flow, environment: Path | None, *, with_sample: bool
 ) -> None:
-    flow = Flow()
-    showing = asyncio.create_task(flow.show(records), name="events")
-    try:
-        if with_sample:
-            await _sample(settings, pool, flow)
-        _say(_what_next(environment))
-        flow.go_live()
-        await showing
-    finally:
-        showing.cancel()
-        await asyncio.wait({showing})
+    if with_sample:
+        await _sample(settings, pool, flow)
+    _say(_what_next(environment))
+    flow.go_live()
+    await asyncio.Event().wait()  # until cancelled
 
 
 async def _sample(settings: Settings, pool: Pool, flow: Flow) -> None:
@@ -343,14 +345,17 @@ async def _outside_parties(settings: Settings) -> AsyncIterator[None]:
         await asyncio.wait({answering}, timeout=WORKER_STOP_SECONDS_MAX)
 
 
-async def _or_worker_fails(worker: asyncio.Task[None], work: Coroutine[Any, Any, Result]) -> Result:
-    """`work` to its end, unless the worker ends before it: then its error."""
+async def _unless_ended(
+    others: set[asyncio.Future[None]], work: Coroutine[Any, Any, Result]
+) -> Result:
+    """`work` to its end, unless one of `others` ends before it: then its error."""
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.wait({task, worker}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            worker.result()
-            raise AssertionError("nobody asked the worker to stop")
+        waited: set[asyncio.Future[Any]] = {task, *others}
+        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if task not in done:
+            done.pop().result()
+            raise EndedUnaskedError("the worker has ended, and was not asked to")
         return task.result()
     finally:
         task.cancel()

@@ -9,8 +9,9 @@ def worker() -> None:
 
     Any number of workers may run at once; they share the partitions. With `LIFECYCLE_METRICS_PORT`
     it serves /healthz, /readyz and /metrics. Exit codes: 0 after SIGTERM
-    or Ctrl-C, 1 when the database or Kafka was away for longer than `LIFECYCLE_RETRY_MS_MAX` or
-    when the two tell different stories, 2 on wrong settings, topics or schema.
+    or Ctrl-C, 1 when the database or Kafka was away for longer than `LIFECYCLE_RETRY_MS_MAX`, when
+    the two tell different stories, when the database does not get through with one record, or when
+    the worker itself failed; 2 on wrong settings, topics or schema.
 
     Example: `lifecycle worker`, after `lifecycle migrate` and `lifecycle topics create`
     """

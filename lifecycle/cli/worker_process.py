@@ -27,6 +27,7 @@ from lifecycle.settings import Settings
 from lifecycle.telemetry import configure_logging
 from lifecycle.worker.readiness import Readiness
 from lifecycle.worker.service import run_worker
+from lifecycle.worker.slowness import TooSlowError
 from lifecycle.worker.take_over import OutOfStepError
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,10 @@ def working(settings: Settings) -> Iterator[None]:
             f"Database and topics tell different stories, nothing was published: {error}."
             " See docs/operate.md."
         ) from error
+    except TooSlowError as error:
+        raise Problem(
+            f"{error}. Nothing of it was recorded, and it is not skipped. See docs/operate.md."
+        ) from error
     except KafkaError as error:
         raise kafka_problem(addresses, error) from error
     except OSError as error:
@@ -72,16 +77,24 @@ def working(settings: Settings) -> Iterator[None]:
 
 async def _monitored(settings: Settings) -> None:
     readiness = Readiness()
+    failures: list[BaseException] = []
+    stop = asyncio.Event()
+
+    def fail(error: BaseException) -> None:
+        failures.append(error)
+        stop.set()
+
     async with AsyncExitStack() as stack:
         if settings.metrics_port is not None:
             listening = listening_socket(settings, settings.metrics_port)
-            url = await stack.enter_async_context(monitored(listening, readiness))
+            url = await stack.enter_async_context(monitored(listening, readiness, fail))
             log.info("monitoring", url=url)
-        await _until_stopped(settings, readiness)
+        await _until_stopped(settings, readiness, stop)
+    if failures:
+        raise failures[0]
 
 
-async def _until_stopped(settings: Settings, readiness: Readiness) -> None:
-    stop = asyncio.Event()
+async def _until_stopped(settings: Settings, readiness: Readiness, stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)

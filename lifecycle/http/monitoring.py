@@ -10,7 +10,7 @@ import contextlib
 import errno
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 
 import uvicorn
@@ -22,6 +22,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lifecycle.settings import Settings, SettingsError
+from lifecycle.supervision import EndedUnaskedError
 from lifecycle.worker.readiness import Readiness
 
 LOOP_SECONDS_MAX = 5.0
@@ -67,14 +68,17 @@ class _Connection(H11Protocol):
 
 
 @contextlib.asynccontextmanager
-async def monitored(listening: socket.socket, readiness: Readiness) -> AsyncIterator[str]:
+async def monitored(
+    listening: socket.socket, readiness: Readiness, on_failure: Callable[[BaseException], None]
+) -> AsyncIterator[str]:
     """Serve on `listening` while inside, about the event loop that runs now; the address, as a URL.
 
-    The socket is closed at the end. What still waits for its answer then is not waited for longer
-    than a few seconds.
+    `on_failure` hears, on that loop, when serving ends before. The socket is closed at the end.
+    What still waits for its answer then is not waited for longer than a few seconds.
     """
+    loop = asyncio.get_running_loop()
     config = uvicorn.Config(
-        _application(asyncio.get_running_loop(), readiness),
+        _application(loop, readiness),
         loop="asyncio",
         http=_Connection,
         ws="none",
@@ -88,10 +92,19 @@ async def monitored(listening: socket.socket, readiness: Readiness) -> AsyncIter
         timeout_graceful_shutdown=_STOP_SECONDS_MAX,
     )
     server = uvicorn.Server(config)
+
+    def serve() -> None:
+        error: BaseException = EndedUnaskedError("monitoring has ended, and was not asked to")
+        try:
+            server.run(sockets=[listening])
+        except BaseException as raised:  # noqa: BLE001 - also a SystemExit: it ends but a thread
+            error = raised
+        if not server.should_exit:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear
+                loop.call_soon_threadsafe(on_failure, error)
+
     # A daemon: whatever hangs in it must not keep a process that has stopped.
-    thread = threading.Thread(
-        target=server.run, kwargs={"sockets": [listening]}, name="monitoring", daemon=True
-    )
+    thread = threading.Thread(target=serve, name="monitoring", daemon=True)
     thread.start()
     try:
         yield _url_of(listening)

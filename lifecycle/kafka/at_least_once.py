@@ -96,6 +96,6 @@ class AtLeastOnceSender:
         try:
             async with asyncio.timeout(_STOP_SECONDS_MAX):
                 await producer.stop()
-        except (TimeoutError, KafkaError):
+        except (TimeoutError, KafkaError, OSError):
             # What it still held was never acknowledged, and so will be sent again.
             return

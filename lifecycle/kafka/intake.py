@@ -24,6 +24,7 @@ from lifecycle.kafka.clients import client_options
 from lifecycle.kafka.records import RawRecord
 from lifecycle.kafka.topics import source_topics
 from lifecycle.settings import Settings
+from lifecycle.supervision import tell_of_end
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,8 @@ class Intake:
         self._topics = source_topics(settings)
         self._sources = {topic: source for source, topic in self._topics.items()}
         self._on_poll = on_poll
+        self._on_failure = on_failure
+        self._is_stopping = False
         # The offset of the first record of each partition, by topic and partition.
         self._in_hand: dict[tuple[str, int], int] = {}
         self._broker = KafkaBroker(
@@ -96,9 +99,13 @@ class Intake:
             KafkaError, OSError: the brokers can't be reached.
         """
         await self._broker.start()
+        # FastStream starts it anew when it fails, for ever, and not at all when it was cancelled.
+        for polling in self._subscriber.tasks:
+            tell_of_end(polling, self._on_failure, may_end=lambda: self._is_stopping)
 
     async def stop(self) -> None:
         """Leave the group, after the poll in hand; bounded by FastStream's graceful time-out."""
+        self._is_stopping = True
         await self._broker.stop()
 
     def hold(self, partitions: set[Partition]) -> None:
@@ -152,6 +159,20 @@ class Intake:
         first = self._in_hand.get(tp)
         position: int = await self._consumer.position(tp) if first is None else first
         return position
+
+    async def has_waiting(self, partition: Partition, position: int | None) -> bool:
+        """Whether records of a partition that stands at `position` wait to be taken.
+
+        As far as the brokers have told when records were fetched; True where no position is known,
+        because the lane is being read again.
+        """
+        tp = self._topic_partition(partition)
+        if position is None or tp in self._in_hand:
+            return True
+        if tp not in self._consumer.assignment():
+            return False
+        end: int | None = self._consumer.last_stable_offset(tp)
+        return end is not None and end > max(position, await self._handed_out_before(tp))
 
     def partitions_of(self, assigned: set[TopicPartition]) -> set[Partition]:
         """The partitions that aiokafka names."""

@@ -35,7 +35,11 @@ class LaneProducer:
     """The producer of one lane. `send` must not be called again before it returned."""
 
     def __init__(self, settings: Settings, lane: int) -> None:
-        """Prepare a producer; nothing is connected before `open`."""
+        """Prepare a producer; nothing is connected before `open`.
+
+        Raises:
+            OSError, ssl.SSLError: a TLS file can't be read, as while it is being replaced.
+        """
         self._lane = lane
         self._transactional = settings.publish == "transactional"
         self._seconds_max = settings.kafka_transaction_timeout_ms / 1000
@@ -99,6 +103,6 @@ class LaneProducer:
         try:
             async with asyncio.timeout(_STOP_SECONDS_MAX):
                 await self._producer.stop()
-        except (TimeoutError, KafkaError):
+        except (TimeoutError, KafkaError, OSError):
             # What it still held was never acknowledged; the next owner reads the topic's end.
             return

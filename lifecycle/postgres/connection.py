@@ -4,12 +4,23 @@ The limits are set on the server too: a session of ours that stops inside a tran
 the process was paused or its network fell away, must not keep a lane locked.
 """
 
+import asyncio
+
 import asyncpg
 from asyncpg import Connection, Pool
 
 from lifecycle.settings import Settings, required
 
-__all__ = ["Connection", "Pool", "is_systemic", "is_transient", "open_pool", "server_limits"]
+__all__ = [
+    "Connection",
+    "Pool",
+    "answers",
+    "is_systemic",
+    "is_time_out",
+    "is_transient",
+    "open_pool",
+    "server_limits",
+]
 
 APPLICATION_NAME = "card-lifecycle"
 POOL_CONNECTIONS_MAX = 6
@@ -22,6 +33,7 @@ _TRANSIENT_CODES = frozenset(
         "55P03",  # lock_not_available
         "25006",  # read_only_sql_transaction: a standby that is not promoted yet
         "25P03",  # idle_in_transaction_session_timeout
+        "25P04",  # transaction_timeout
     }
 )
 
@@ -42,6 +54,28 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         code = str(error.sqlstate or "")
         return code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT_CODES
+    return isinstance(error, CONNECTION_ERRORS)
+
+
+# A statement or a session that the server, or someone in its name, ended before it was through.
+_TIME_OUT_CODES = frozenset(
+    {
+        "57014",  # query_canceled: statement_timeout
+        "57P01",  # admin_shutdown: pg_terminate_backend, as of a session that stalled in a COPY
+        "25P03",  # idle_in_transaction_session_timeout
+        "25P04",  # transaction_timeout
+    }
+)
+
+
+def is_time_out(error: BaseException) -> bool:
+    """Whether the work may have been too slow: it was ended, or its connection was.
+
+    The same comes of a server that is away; `answers` tells the two apart. Who waited for a lock
+    (55P03) waited for somebody else.
+    """
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate is not None:
+        return error.sqlstate in _TIME_OUT_CODES or error.sqlstate.startswith("08")
     return isinstance(error, CONNECTION_ERRORS)
 
 
@@ -89,6 +123,29 @@ async def open_pool(settings: Settings) -> Pool:
         server_settings=server_limits(settings),
     )
     return pool
+
+
+async def answers(settings: Settings) -> bool:
+    """Whether the server takes a new connection and commits what is trivial, as durably as ours."""
+    seconds_max = settings.database_statement_timeout_ms / 1000
+    try:
+        connection = await asyncpg.connect(
+            required(settings, "database_url"),
+            timeout=settings.database_connect_timeout_ms / 1000,
+            server_settings=server_limits(settings),
+        )
+        try:
+            # Nothing but a record of the write-ahead log; where COMMIT waits for a disk or for a
+            # standby, so does this one.
+            async with asyncio.timeout(seconds_max):
+                await connection.execute(
+                    "SELECT pg_logical_emit_message(true, 'card-lifecycle', 'are you there?')"
+                )
+        finally:
+            connection.terminate()
+    except (asyncpg.PostgresError, *CONNECTION_ERRORS):
+        return False
+    return True
 
 
 async def end_stalled_sessions(pool: Pool, settings: Settings) -> int:

@@ -18,9 +18,10 @@ from lifecycle.domain.sources import Partition, Source
 
 LANES_CHANNEL = "card_lifecycle_lanes"
 
-# Dead letters may be large: so many in one Kafka transaction and not more.
-DEAD_LETTERS_AT_ONCE_MAX = 1_000
-DEAD_LETTER_BYTES_AT_ONCE_MAX = 4 * 1024 * 1024
+# What a row takes in memory beside its large fields, and a header beside its name and its value:
+# measured, with room. A header that is two bytes on a topic takes a hundred times that here.
+_ROW_BYTES = 700
+_HEADER_BYTES = 200
 
 
 class OutboxRow(NamedTuple):
@@ -35,6 +36,11 @@ class OutboxRow(NamedTuple):
     payload: bytes
     traceparent: str | None
     changes_card: bool
+
+    @property
+    def bytes_held(self) -> int:
+        """What it takes in memory, about."""
+        return _ROW_BYTES + len(self.payload)
 
 
 class OperationRow(NamedTuple):
@@ -66,6 +72,14 @@ class DeadLetterRow:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+
+    @property
+    def bytes_held(self) -> int:
+        """What it takes in memory, about."""
+        in_headers = sum(
+            _HEADER_BYTES + len(name) + len(value or b"") for name, value in self.headers
+        )
+        return _ROW_BYTES + len(self.key or b"") + len(self.value or b"") + in_headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,16 +218,31 @@ async def load_content_hashes(
 
 
 async def load_outbox(
-    pool: asyncpg.Pool, lane: int, after_seq: int, rows_max: int
+    pool: asyncpg.Pool, lane: int, after_seq: int, *, rows_max: int, bytes_max: int
 ) -> list[OutboxRow]:
-    """The next committed rows of a lane, in order."""
+    """The next committed rows of a lane, in order.
+
+    No more than `rows_max`, and none behind `bytes_max`: they end with the one that exceeds it.
+    """
     rows = await pool.fetch(
-        "SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent, changes_card"
-        " FROM operation"
-        " WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        """
+        SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent, changes_card
+        FROM (
+            SELECT *, sum($4 + octet_length(payload)) OVER (
+                ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS bytes_before
+            FROM (
+                SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent, changes_card
+                FROM operation WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3
+            ) AS next
+        ) AS sized
+        WHERE coalesce(bytes_before, 0) <= $5 ORDER BY seq
+        """,
         lane,
         after_seq,
         rows_max,
+        _ROW_BYTES,
+        bytes_max,
     )
     return [
         OutboxRow(
@@ -231,18 +260,28 @@ async def load_outbox(
     ]
 
 
-async def load_dead_letters(
-    pool: asyncpg.Pool, partition: int, after_offset: int, after_reply_offset: int
+async def load_dead_letters(  # noqa: PLR0913 - both limits, and where each of two sources stands
+    pool: asyncpg.Pool,
+    partition: int,
+    after_offset: int,
+    after_reply_offset: int,
+    *,
+    rows_max: int,
+    bytes_max: int,
 ) -> list[DeadLetterRow]:
-    """The next dead letters of a partition, in the order of their records; bounded in bytes too.
+    """The next dead letters of a partition, in the order of their records.
 
+    No more than `rows_max`, and none behind `bytes_max`: they end with the one that exceeds it.
     Those of commands come before those of replies: of each topic the order is kept.
     """
     rows = await pool.fetch(
         """
         SELECT source, command_offset, code, error, key, value, headers
         FROM (
-            SELECT *, sum(coalesce(octet_length(value), 0)) OVER (
+            SELECT *, sum(
+                $5 + coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0)
+                + octet_length(headers)
+            ) OVER (
                 ORDER BY source, command_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             ) AS bytes_before
             FROM (
@@ -252,27 +291,34 @@ async def load_dead_letters(
                 ) ORDER BY source, command_offset LIMIT $4
             ) AS next
         ) AS sized
-        WHERE coalesce(bytes_before, 0) <= $5 ORDER BY source, command_offset
+        WHERE coalesce(bytes_before, 0) <= $6 ORDER BY source, command_offset
         """,
         partition,
         after_offset,
         after_reply_offset,
-        DEAD_LETTERS_AT_ONCE_MAX,
-        DEAD_LETTER_BYTES_AT_ONCE_MAX,
+        rows_max,
+        _ROW_BYTES,
+        bytes_max,
     )
-    return [
-        DeadLetterRow(
-            source=Source(row[0]),
-            partition=partition,
-            command_offset=row[1],
-            code=row[2],
-            error=row[3],
-            key=row[4],
-            value=row[5],
-            headers=_unpack_headers(row[6]),
+    letters: list[DeadLetterRow] = []
+    for row in rows:
+        letters.append(
+            DeadLetterRow(
+                source=Source(row[0]),
+                partition=partition,
+                command_offset=row[1],
+                code=row[2],
+                error=row[3],
+                key=row[4],
+                value=row[5],
+                headers=_unpack_headers(row[6]),
+            )
         )
-        for row in rows
-    ]
+        # Many short headers are more in memory than in their row.
+        bytes_max -= letters[-1].bytes_held
+        if bytes_max < 0:
+            break
+    return letters
 
 
 async def event_id_at(pool: asyncpg.Pool, lane: int, seq: int) -> UUID | None:

@@ -8,9 +8,9 @@ So is a former owner that does not know yet that it is none.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -82,21 +82,14 @@ _Turn = Callable[[AtLeastOnceSender], Awaitable[float]]
 
 
 class Dispatcher:
-    """One loop for each kind. They end when cancelled, or by calling `on_failure`."""
+    """One loop for each kind. They run until cancelled, or raise what no retry mends."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        pool: Pool,
-        owned: Callable[[], set[int]],
-        on_failure: Callable[[BaseException], None],
-    ) -> None:
-        """`owned` tells the partitions of this worker. `on_failure` hears what no retry mends."""
+    def __init__(self, settings: Settings, pool: Pool, owned: Callable[[], set[int]]) -> None:
+        """`owned` tells the partitions of this worker."""
         self._settings = settings
         self._commands = topics_of(settings).commands
         self._pool = pool
         self._owned = owned
-        self._on_failure = on_failure
         self._idle_seconds = settings.sweep_interval_ms / 1000
         self._cascade_pace = Pace(settings.cascade_commands_per_second_max)
         self._timer_pace = Pace(settings.timer_commands_per_second_max)
@@ -107,18 +100,19 @@ class Dispatcher:
         """Requests were committed here: they need not wait for the next look."""
         self._requests_committed.set()
 
-    async def run(self) -> None:
-        """Dispatch until cancelled."""
+    def loops(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        """What is to be run, each as a task of its own with this name."""
         never = asyncio.Event()
-        async with asyncio.TaskGroup() as loops:
+        return [
+            (f"dispatch-{name}", self._forever(turn, woken))
             for name, turn, woken in (
                 ("cascades", self._send_cascades, never),
                 ("timers", self._send_timers, never),
                 ("time-outs", self._send_time_outs, never),
                 ("requests", self._send_requests, self._requests_committed),
                 ("counts", self._count, never),
-            ):
-                loops.create_task(self._forever(turn, woken), name=f"dispatch-{name}")
+            )
+        ]
 
     async def _forever(self, turn: _Turn, woken: asyncio.Event) -> None:
         """Take turns; each says for how many seconds to rest then, unless woken."""
@@ -129,10 +123,9 @@ class Dispatcher:
                 woken.clear()
                 try:
                     rest_seconds = await turn(sender)
-                except Exception as error:  # noqa: BLE001 - sorted below: none is swallowed
+                except Exception as error:
                     if not is_away(error) or patience.is_over():
-                        self._on_failure(error)
-                        return
+                        raise
                     log.warning("dispatch_interrupted", error=repr(error))
                     await patience.wait()
                     continue

@@ -19,6 +19,7 @@ from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 from lifecycle.settings import Settings
 from lifecycle.worker.metrics import LANES
 from lifecycle.worker.publisher import LanePublisher
+from lifecycle.worker.standstill import Progress
 from lifecycle.worker.take_over import OutOfStepError, Published
 from lifecycle.worker.transaction import Committed, record_hash
 
@@ -55,6 +56,14 @@ class OwnedLanes:
         """The partitions, of commands and of replies, that were taken and not released."""
         return set(self._assigned)
 
+    @property
+    def publication(self) -> dict[int, Progress]:
+        """By lane, how far it is published, and whether something waits to be."""
+        return {
+            lane: Progress(publisher.published, waits=publisher.has_unpublished)
+            for lane, publisher in self._publishers.items()
+        }
+
     def forget_positions(self, partitions: Iterable[Partition]) -> None:
         """Take no record of these partitions before their lanes were read again."""
         for partition in partitions:
@@ -68,6 +77,7 @@ class OwnedLanes:
 
         Raises:
             OutOfStepError: a lane and its topic tell different stories.
+            NotTakenOverError: a lane's publisher has ended meanwhile.
             KafkaError, asyncpg.PostgresError, OSError, TimeoutError: nothing was taken.
         """
         wanted = sorted(partitions)

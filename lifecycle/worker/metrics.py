@@ -34,6 +34,18 @@ UNPUBLISHED = Gauge(
     " this worker.",
     ["lane"],
 )
+UNPUBLISHED_BYTES = Gauge(
+    "lifecycle_unpublished_bytes",
+    "Bytes of memory of the events and dead letters of a lane that were committed by this worker"
+    " and are not published, held or left in the log.",
+    ["lane"],
+)
+STANDSTILL_SECONDS = Gauge(
+    "lifecycle_lane_standstill_seconds",
+    "For how long a lane has had work and has not moved: commands or replies to take, or events to"
+    " publish. The lanes of this worker.",
+    ["lane", "work"],
+)
 LANES = Gauge("lifecycle_lanes", "Lanes that this worker has now.")
 
 

@@ -19,11 +19,21 @@ from lifecycle.postgres import lanes, operations
 from lifecycle.postgres.connection import Pool
 from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 from lifecycle.settings import Settings
-from lifecycle.worker.metrics import DEAD_LETTERS_PUBLISHED, PUBLISHED, UNPUBLISHED
+from lifecycle.supervision import supervised
+from lifecycle.worker.metrics import (
+    DEAD_LETTERS_PUBLISHED,
+    PUBLISHED,
+    UNPUBLISHED,
+    UNPUBLISHED_BYTES,
+)
 from lifecycle.worker.retrying import Patience, is_away
 from lifecycle.worker.take_over import NOTHING_PUBLISHED, Published, published_so_far
 
 log = structlog.get_logger(__name__)
+
+
+class NotTakenOverError(Exception):
+    """A lane's publisher has ended before it knew where the lane stands."""
 
 
 class LanePublisher:
@@ -48,7 +58,8 @@ class LanePublisher:
         self._dead_letters: deque[DeadLetterRow] = deque()
         # Up to where memory holds everything that is not published yet.
         self._held_to = self._published = NOTHING_PUBLISHED
-        self._committed_seq = 0
+        # What is in memory, and what was handed over and is only in the log, both unpublished.
+        self._held_bytes = self._left_in_log_bytes = 0
         self._must_read_log = True
         self._missed_while_reading = False
         self._must_take_over = True
@@ -62,12 +73,29 @@ class LanePublisher:
     def start(self) -> None:
         """Begin: fence, look at the topic's end, publish what is missing, then what is handed."""
         assert self._task is None, "a lane is started once"
-        self._task = asyncio.create_task(self._run(), name=f"publish-lane-{self._lane}")
+        self._task = supervised(
+            self._run(),
+            f"publish-lane-{self._lane}",
+            self._on_failure,
+            may_end=lambda: self._stopping,
+        )
 
     async def taken_over(self) -> None:
-        """Wait until the lane's position is known, or the lane has failed."""
+        """Wait until the lane's position is known.
+
+        Raises:
+            NotTakenOverError: it never will be; why, `on_failure` has heard.
+        """
+        await self._set_or_ended(self._taken_over)
+        if not (self._taken_over.is_set() or self._stopping):
+            raise NotTakenOverError(f"lane {self._lane}: its publisher has ended")
+
+    async def _set_or_ended(self, event: asyncio.Event) -> None:
+        """Wait for what only this lane's task sets, as long as there is that task."""
+        if event.is_set():
+            return
         assert self._task is not None, "start comes first"
-        waiting = asyncio.create_task(self._taken_over.wait())
+        waiting = asyncio.create_task(event.wait())
         try:
             await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -75,34 +103,49 @@ class LanePublisher:
 
     def hand_over(self, rows: Sequence[OutboxRow], dead_letters: Sequence[DeadLetterRow]) -> None:
         """Take rows of this lane whose COMMIT was acknowledged, in their order."""
-        if rows:
-            self._committed_seq = max(self._committed_seq, rows[-1].seq)
         # The log may have been read between the COMMIT and this call: then memory has them.
         new_rows = [row for row in rows if row.seq > self._held_to.seq]
         new_letters = [letter for letter in dead_letters if not self._held_to.holds(letter)]
+        size_bytes = _bytes_held(new_rows, new_letters)
         if self._must_read_log:
             self._missed_while_reading = True
+            self._left_in_log_bytes += size_bytes
         elif (new_rows and new_rows[0].seq != self._held_to.seq + 1) or (
-            len(self._rows) >= self._settings.unpublished_rows_max
+            self._held_bytes + size_bytes > self._settings.unpublished_bytes_max
         ):
             # Another worker appended to this lane in between, or memory is full: the log has all.
             self._must_read_log = True
+            self._left_in_log_bytes += size_bytes
         else:
-            self._hold(new_rows, new_letters)
+            self._hold(new_rows, new_letters, size_bytes)
         self._update_room()
         self._woken.set()
 
-    def _hold(self, rows: Sequence[OutboxRow], letters: Sequence[DeadLetterRow]) -> None:
+    def _hold(
+        self, rows: Sequence[OutboxRow], letters: Sequence[DeadLetterRow], size_bytes: int
+    ) -> None:
         self._rows.extend(rows)
         self._dead_letters.extend(letters)
+        self._held_bytes += size_bytes
         self._held_to = self._held_to.with_more(rows, letters)
 
     def _update_room(self) -> None:
-        waiting = self._committed_seq - self._published.seq
-        if waiting < self._settings.unpublished_rows_max:
+        waiting_bytes = self._held_bytes + self._left_in_log_bytes
+        UNPUBLISHED_BYTES.labels(self._lane).set(waiting_bytes)
+        if waiting_bytes < self._settings.unpublished_bytes_max:
             self._has_room.set()
         else:
             self._has_room.clear()
+
+    @property
+    def published(self) -> Published:
+        """Up to where the lane is published."""
+        return self._published
+
+    @property
+    def has_unpublished(self) -> bool:
+        """Whether something waits to be published, as far as is known here."""
+        return self._must_take_over or self._must_read_log or self._published != self._held_to
 
     def must_reach(self, end: Published) -> None:
         """Look at the log if it holds more than memory does: another worker appended it."""
@@ -125,8 +168,8 @@ class LanePublisher:
         self._woken.set()
 
     async def has_room(self) -> None:
-        """Wait while so many rows wait for Kafka that intake had better wait too (G11)."""
-        await self._has_room.wait()
+        """Wait while so much waits for Kafka that intake had better wait too (G11)."""
+        await self._set_or_ended(self._has_room)
 
     async def stop(self) -> None:
         """Publish no more; wait for what is in flight and its note in the database. Bounded."""
@@ -143,12 +186,14 @@ class LanePublisher:
             await asyncio.wait({self._task}, timeout=seconds_max)
         # Its next owner tells.
         UNPUBLISHED.remove(self._lane)
+        UNPUBLISHED_BYTES.remove(self._lane)
 
     async def _run(self) -> None:
         patience = Patience(self._settings.retry_ms_max)
         while not self._stopping:
-            producer = LaneProducer(self._settings, self._lane)
+            producer = None
             try:
+                producer = LaneProducer(self._settings, self._lane)
                 await producer.open()
                 published = await published_so_far(
                     self._pool, self._tails, self._topics, self._lane
@@ -156,22 +201,24 @@ class LanePublisher:
                 self._begin_after(published)
                 await self._note()
                 await self._publish_while_ours(producer, patience)
-            except Exception as error:  # noqa: BLE001 - sorted below: none is swallowed
+            except Exception as error:
                 if not is_away(error) or patience.is_over():
-                    self._on_failure(error)
-                    return
+                    raise
                 # Send nothing more with this producer: what it had in flight may or may not be in
                 # the topic, and only the topic's end can tell.
                 log.warning("lane_interrupted", lane=self._lane, error=repr(error))
                 await patience.wait()
             finally:
-                await producer.close()
+                if producer is not None:
+                    await producer.close()
 
     def _begin_after(self, published: Published) -> None:
         self._rows.clear()
         self._dead_letters.clear()
         self._published = self._held_to = published
-        self._committed_seq = published.seq
+        # Memory forgets it, but it waits all the same, and so does intake.
+        self._left_in_log_bytes += self._held_bytes
+        self._held_bytes = 0
         self._must_read_log = True
         self._must_take_over = False
         self._update_room()
@@ -188,49 +235,65 @@ class LanePublisher:
                     await self._woken.wait()
                 self._woken.clear()
                 continue
-            rows = [
-                self._rows.popleft()
-                for _ in range(min(len(self._rows), self._settings.publish_rows_max))
-            ]
-            letters = self._next_dead_letters()
+            rows, letters = self._next_publication()
             assert not rows or rows[0].seq == self._published.seq + 1, "a lane has no gap"
             await producer.send(self._outgoing(rows, letters))
             self._published = self._published.with_more(rows, letters)
+            self._held_bytes -= _bytes_held(rows, letters)
             PUBLISHED.inc(len(rows))
             DEAD_LETTERS_PUBLISHED.inc(len(letters))
             await self._note()
             patience.reset()
             self._update_room()
 
-    def _next_dead_letters(self) -> list[DeadLetterRow]:
-        """The next dead letters, as many as fit one Kafka transaction in size and number."""
+    def _next_publication(self) -> tuple[list[OutboxRow], list[DeadLetterRow]]:
+        """The next rows and dead letters, as many as fit one Kafka transaction; at least one."""
+        left_bytes = self._settings.publish_bytes_max
+        rows: list[OutboxRow] = []
         letters: list[DeadLetterRow] = []
-        size_bytes = 0
-        while self._dead_letters and len(letters) < operations.DEAD_LETTERS_AT_ONCE_MAX:
-            if letters and size_bytes > operations.DEAD_LETTER_BYTES_AT_ONCE_MAX:
+        while self._rows and len(rows) < self._settings.publish_rows_max:
+            row = self._rows[0]
+            # The state of the card, which is a part of the event, is sent beside it.
+            left_bytes -= row.bytes_held * (2 if row.changes_card else 1)
+            if left_bytes < 0 and rows:
+                return rows, letters
+            rows.append(self._rows.popleft())
+        while self._dead_letters and len(letters) < self._settings.publish_rows_max:
+            left_bytes -= self._dead_letters[0].bytes_held
+            if left_bytes < 0 and (rows or letters):
                 break
             letters.append(self._dead_letters.popleft())
-            size_bytes += len(letters[-1].value or b"")
-        return letters
+        return rows, letters
 
     async def _read_log(self) -> None:
         """Fill memory, which is empty, from the log."""
         self._missed_while_reading = False
         rows_max = self._settings.publish_rows_max
-        rows = await operations.load_outbox(self._pool, self._lane, self._published.seq, rows_max)
+        # Half of what may be held is rows and half is dead letters.
+        bytes_max = min(self._settings.unpublished_bytes_max // 2, self._settings.publish_bytes_max)
+        rows = await operations.load_outbox(
+            self._pool, self._lane, self._published.seq, rows_max=rows_max, bytes_max=bytes_max
+        )
         letters = await operations.load_dead_letters(
             self._pool,
             self._lane,
             self._published.dead_letter_offset,
             self._published.reply_dead_letter_offset,
+            rows_max=rows_max,
+            bytes_max=bytes_max,
         )
         assert not self._rows, "nothing is held while the log is read"
         assert not self._dead_letters, "nothing is held while the log is read"
         self._held_to = self._published
-        self._hold(rows, letters)
-        self._committed_seq = max(self._committed_seq, self._held_to.seq)
+        size_bytes = _bytes_held(rows, letters)
+        self._hold(rows, letters, size_bytes)
         # A commit that these queries did not see, or more than they ask for: read once more.
-        self._must_read_log = self._missed_while_reading or bool(letters) or len(rows) == rows_max
+        is_cut = len(rows) == rows_max or _bytes_held(rows, ()) > bytes_max or bool(letters)
+        self._must_read_log = self._missed_while_reading or is_cut
+        self._left_in_log_bytes = (
+            max(0, self._left_in_log_bytes - size_bytes) if self._must_read_log else 0
+        )
+        self._update_room()
 
     async def _note(self) -> None:
         await lanes.store_published(
@@ -278,3 +341,7 @@ class LanePublisher:
                 value=letter.value,
                 headers=letter.headers,
             )
+
+
+def _bytes_held(rows: Sequence[OutboxRow], letters: Sequence[DeadLetterRow]) -> int:
+    return sum(row.bytes_held for row in rows) + sum(letter.bytes_held for letter in letters)

@@ -7,8 +7,9 @@ database says.
 
 import asyncio
 import gc
+import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from lifecycle.kafka.topics import check_topics, source_topics
 from lifecycle.postgres.connection import (
     CONNECTION_ERRORS,
     Pool,
+    answers,
     end_stalled_sessions,
-    is_systemic,
+    is_time_out,
     open_pool,
 )
 from lifecycle.postgres.lanes import ensure_lanes
@@ -35,11 +37,13 @@ from lifecycle.postgres.pans import ClaimError
 from lifecycle.postgres.schema import check_schema, ensure_partitions, needless_rights
 from lifecycle.postgres.subjects import ChainBrokenError
 from lifecycle.settings import Settings, SettingsError
+from lifecycle.supervision import supervised
 from lifecycle.vault.keys import KeysError, load_keys
 from lifecycle.vault.sealing import SealError
 from lifecycle.worker.dispatcher import Dispatcher
+from lifecycle.worker.failures import is_of_one_record
 from lifecycle.worker.lanes import OwnedLanes
-from lifecycle.worker.metrics import BATCH_SECONDS, count_outcomes
+from lifecycle.worker.metrics import BATCH_SECONDS, STANDSTILL_SECONDS, count_outcomes
 from lifecycle.worker.opening import (
     Read,
     Vault,
@@ -49,7 +53,9 @@ from lifecycle.worker.opening import (
     without_number_elsewhere,
 )
 from lifecycle.worker.readiness import Readiness
-from lifecycle.worker.retrying import Patience, is_away, patiently
+from lifecycle.worker.retrying import PartitionPatience, Patience, is_away, patiently
+from lifecycle.worker.slowness import Suspicions, TooSlowError
+from lifecycle.worker.standstill import LaneWork, Progress, Standstill
 from lifecycle.worker.taken import Taken, take
 from lifecycle.worker.transaction import Committed, LaneMovedError, commit_batch
 
@@ -59,6 +65,7 @@ _LAG_SECONDS = 1.0
 _NOTIFICATIONS_MAX = 1_024
 _PARTITIONS_SECONDS = 3600.0
 _CLOSE_SECONDS_MAX = 10.0
+_LEAVE_SECONDS_MAX = 60.0
 _CALLS_LOGGED_MAX = 5
 # Rows that are not as they were read under their lock: decided again on what is there now.
 _MENDED_BY_READING_AGAIN = ChainBrokenError | ClaimError
@@ -74,6 +81,7 @@ async def run_worker(
     Raises:
         TopicsError, SchemaError, SettingsError: something is set up wrongly; nothing was touched.
         OutOfStepError: database and topics tell different stories.
+        TooSlowError: the database does not get through with one record.
         KafkaError, asyncpg.PostgresError, OSError, TimeoutError: away for too long.
     """
     # A batch makes some ten thousand short-lived objects and no cycles. With Python's own limits
@@ -138,11 +146,12 @@ class _Worker:
         self._readiness = readiness
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lanes = OwnedLanes(settings, pool, tails, self._fail)
-        self._dispatcher = Dispatcher(
-            settings, pool, lambda: self._lanes.owned, on_failure=self._fail
-        )
+        self._dispatcher = Dispatcher(settings, pool, lambda: self._lanes.owned)
         self._sources = {topic: source for source, topic in source_topics(settings).items()}
-        self._patience = Patience(settings.retry_ms_max)
+        self._patience = PartitionPatience(settings.retry_ms_max)
+        self._suspicions = Suspicions()
+        self._standstill = Standstill()
+        self._told_standstills: set[LaneWork] = set()
         # A poll and a revocation exclude each other: a lane is given up between two batches.
         self._between_batches = asyncio.Lock()
         self._intake = Intake(
@@ -154,12 +163,13 @@ class _Worker:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        await patiently(self._patience, self._intake.start)
+        await patiently(Patience(self._settings.retry_ms_max), self._intake.start)
         background = [
-            asyncio.create_task(self._every(seconds, name, work), name=name)
+            supervised(self._every(seconds, name, work), name, self._fail)
             for name, seconds, work in (
                 ("sweep", self._settings.sweep_interval_ms / 1000, self._lanes.look),
                 ("lag", _LAG_SECONDS, self._follow_for_lag_tools),
+                ("standstill", _LAG_SECONDS, self._watch_for_standstill),
                 ("partitions", _PARTITIONS_SECONDS, self._ensure_partitions),
                 (
                     "stalled",
@@ -168,8 +178,10 @@ class _Worker:
                 ),
             )
         ]
-        background.append(asyncio.create_task(self._listen(), name="listen"))
-        background.append(asyncio.create_task(self._dispatcher.run(), name="dispatch"))
+        background.append(supervised(self._listen(), "listen", self._fail))
+        background += [
+            supervised(work, name, self._fail) for name, work in self._dispatcher.loops()
+        ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             ends: set[asyncio.Future[Any]] = {stopping, self._failure}
@@ -179,22 +191,34 @@ class _Worker:
             for task in (stopping, *background):
                 task.cancel()
             await asyncio.wait({stopping, *background}, timeout=_CLOSE_SECONDS_MAX)
-            # Leave the group first, so that no poll comes in; then publish what is in flight.
-            await self._intake.stop()
-            await self._lanes.release_all()
+            await self._leave()
         if self._failure.done():
             self._failure.result()
         log.info("worker_stopped")
 
+    async def _leave(self) -> None:
+        """Give everything up in order, if that can be done in time; if not, others take it."""
+        try:
+            async with asyncio.timeout(_LEAVE_SECONDS_MAX):
+                # Leave the group first, so that no poll comes in; then publish what is in flight.
+                await self._intake.stop()
+                await self._lanes.release_all()
+        except TimeoutError:
+            log.warning("left_in_the_middle", seconds=_LEAVE_SECONDS_MAX)
+        except Exception as error:  # noqa: BLE001 - told by `run`, unless there was one before
+            self._fail(error)
+
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():
-            log.error("worker_failed", error=repr(error))
+            # First of all: where memory is at its end, even a line of the log may fail.
             self._failure.set_exception(error)
+            log.error("worker_failed", error=repr(error))
 
     async def _on_assigned(self, partitions: set[Partition]) -> None:
         try:
-            await patiently(self._patience, lambda: self._take(partitions))
-            self._patience.reset()
+            self._patience.keep_only(partitions)
+            patience = Patience(self._settings.retry_ms_max)
+            await patiently(patience, lambda: self._take(partitions))
             self._readiness.joined()
             self._readiness.has(_LANES)
         except Exception as error:  # noqa: BLE001 - aiokafka would only log it and go on
@@ -226,33 +250,41 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - see above
             self._fail(error)
 
-    async def _take_again(self, partitions: set[Partition]) -> None:
+    async def _take_again(self, before: Mapping[Partition, int]) -> None:
         """Read lanes anew after a failure, as far as they are still ours then.
+
+        `before` tells where they stood.
 
         The wait is outside the lock: a revocation need not wait for a database that is away.
         """
-        while ours := partitions & self._lanes.assigned:
+        while ours := before.keys() & self._lanes.assigned:
             self._readiness.waits(_LANES, "lanes are taken again after a failure")
-            await self._patience.wait()
+            await self._patience.wait(ours)
             try:
                 async with self._between_batches:
-                    ours = partitions & self._lanes.assigned
+                    ours = before.keys() & self._lanes.assigned
                     await self._lanes.take(ours)
-                    self._intake.resume(
-                        {partition: self._lanes.positions[partition] for partition in ours}
-                    )
+                    now = {partition: self._lanes.positions[partition] for partition in ours}
+                    self._suspicions.moved_to(now)
+                    # A COMMIT whose outcome was unknown may have been one.
+                    self._patience.reset({one for one in ours if now[one] != before[one]})
+                    self._intake.resume(now)
             except Exception as error:
-                if not is_away(error) or self._patience.is_over():
+                if not is_away(error) or self._patience.is_over(ours):
                     raise
                 log.warning("lanes_not_taken", partitions=sorted(ours), error=repr(error))
             else:
                 self._readiness.has(_LANES)
                 return
 
-    async def _commit_poll(self, records: Sequence[RawRecord]) -> set[Partition]:
-        """Commit what of the poll is ours; the partitions that must be read again, if any."""
+    async def _commit_poll(self, records: Sequence[RawRecord]) -> dict[Partition, int]:
+        """Commit what of the poll is ours.
+
+        Returns:
+            The partitions that must be read again, if any, and where they stood.
+        """
         if self._failure.done():
-            return set()
+            return {}
         positions = self._lanes.positions
         # aiokafka may hand out records that it fetched before a seek or a revocation.
         ours = [
@@ -261,22 +293,26 @@ class _Worker:
             if record.offset >= positions.get(self._partition_of(record), record.offset + 1)
         ]
         if not ours:
-            return set()
-        portion, waits = portion_of(ours, self._parse, self._settings.opened_per_transaction_max)
+            return {}
+        before = {partition: positions[partition] for partition in map(self._partition_of, ours)}
+        together, put_back = self._suspicions.portion(
+            [(self._partition_of(record), record) for record in ours]
+        )
+        portion, waits = portion_of(
+            together, self._parse, self._settings.opened_per_transaction_max
+        )
         batch = await self._opened(portion)
         if await self._is_committed(batch):
-            self._intake.resume(
-                {
-                    Partition(self._sources[topic], number): offset
-                    for (topic, number), offset in waits.items()
-                }
-            )
-            return set()
-        partitions = {self._partition_of(record) for record in ours}
+            waiting = {
+                Partition(self._sources[topic], number): offset
+                for (topic, number), offset in waits.items()
+            }
+            self._intake.resume({**put_back, **waiting})
+            return {}
         # Whatever the outcome of COMMIT was, the lanes know it; nothing in memory does.
-        self._intake.hold(partitions)
-        self._lanes.forget_positions(partitions)
-        return partitions
+        self._intake.hold(set(before))
+        self._lanes.forget_positions(before)
+        return before
 
     async def _is_committed(self, batch: Sequence[Taken]) -> bool:
         """Commit a batch; False when its lanes must be read again."""
@@ -286,13 +322,36 @@ class _Worker:
             log.warning("lane_moved", error=str(moved))
             return False
         except Exception as error:
+            if is_time_out(error) and await answers(self._settings):
+                self._suspect(batch, error)
+                return False
             away = is_away(error) or isinstance(error, _MENDED_BY_READING_AGAIN)
-            if not away or self._patience.is_over():
+            if not away or self._patience.is_over({taken.partition for taken in batch}):
                 raise
             log.warning("batch_interrupted", records=len(batch), error=repr(error))
             return False
-        self._patience.reset()
+        self._patience.reset({taken.partition for taken in batch})
+        self._suspicions.moved_to(self._lanes.positions)
         return True
+
+    def _suspect(self, batch: Sequence[Taken], error: Exception) -> None:
+        """Note that the database timed out on what of a batch is not committed, but answers.
+
+        Raises:
+            TooSlowError: that is a single record, and not for the first time.
+        """
+        positions = self._lanes.positions
+        left = [
+            (taken.partition, taken.record)
+            for taken in batch
+            if taken.record.offset >= positions[taken.partition]
+        ]
+        try:
+            self._suspicions.timed_out(left, positions)
+        except TooSlowError as too_slow:
+            raise too_slow from error
+        log.warning("batch_timed_out", records=len(left), error=repr(error))
+        self._patience.reset({partition for partition, _ in left})
 
     async def _opened(self, portion: Sequence[Read]) -> list[Taken]:
         openings = await open_records(self._vault, [read for _, read in portion])
@@ -321,10 +380,8 @@ class _Worker:
         try:
             committed = await self._commit(batch)
         except Exception as error:
-            if (
-                is_away(error)
-                or is_systemic(error)
-                or isinstance(error, LaneMovedError | SealError | _MENDED_BY_READING_AGAIN)
+            if not is_of_one_record(error) or isinstance(
+                error, LaneMovedError | SealError | _MENDED_BY_READING_AGAIN
             ):
                 raise
             if len(batch) == 1:
@@ -377,7 +434,6 @@ class _Worker:
                 self._readiness.has(name)
             except Exception as error:
                 if not is_away(error) or patience.is_over():
-                    self._fail(error)
                     raise
                 self._readiness.waits(name, f"database or broker away ({type(error).__name__})")
                 log.warning("background_work_interrupted", error=repr(error))
@@ -385,6 +441,39 @@ class _Worker:
     async def _follow_for_lag_tools(self) -> None:
         async with asyncio.timeout(self._settings.kafka_request_timeout_ms / 1000):
             await self._intake.commit(self._lanes.positions)
+
+    async def _watch_for_standstill(self) -> None:
+        """Tell which lanes have work and do not move, whatever the reason."""
+        positions = self._lanes.positions
+        async with asyncio.timeout(self._settings.kafka_request_timeout_ms / 1000):
+            seen = {
+                LaneWork(partition.number, partition.source.value): Progress(
+                    positions.get(partition),
+                    waits=await self._intake.has_waiting(partition, positions.get(partition)),
+                )
+                for partition in self._lanes.assigned
+            }
+        seen |= {
+            LaneWork(lane, "events"): progress for lane, progress in self._lanes.publication.items()
+        }
+        self._tell_standstills(self._standstill.seconds(seen, time.monotonic()))
+
+    def _tell_standstills(self, seconds: Mapping[LaneWork, float]) -> None:
+        for gone in self._told_standstills - seconds.keys():
+            STANDSTILL_SECONDS.remove(*gone)
+            self._readiness.has(_standstill_of(gone))
+        self._told_standstills = set(seconds)
+        limit_seconds = self._settings.lane_standstill_ms / 1000
+        for work, stands_seconds in seconds.items():
+            STANDSTILL_SECONDS.labels(*work).set(stands_seconds)
+            if stands_seconds < limit_seconds:
+                self._readiness.has(_standstill_of(work))
+            else:
+                self._readiness.waits(
+                    _standstill_of(work),
+                    f"lane {work.lane}: {work.work} wait, and for {limit_seconds:g} s or more none"
+                    f" was {'published' if work.work == 'events' else 'taken'}",
+                )
 
     async def _ensure_partitions(self) -> None:
         await ensure_partitions(self._pool)
@@ -403,7 +492,6 @@ class _Worker:
                 await self._listen_on_one_connection()
             except Exception as error:
                 if not is_away(error):
-                    self._fail(error)
                     raise
                 log.warning("listening_interrupted", error=repr(error))
             await asyncio.sleep(_LAG_SECONDS)
@@ -425,6 +513,10 @@ class _Worker:
                 # the place of a cancellation, or this task would not end with the worker.
                 with suppress(*CONNECTION_ERRORS):
                     await connection.remove_listener(LANES_CHANNEL, on_notification)
+
+
+def _standstill_of(work: LaneWork) -> str:
+    return f"standstill of {work.work} on lane {work.lane}"
 
 
 def _innermost_calls(error: BaseException) -> list[str]:

@@ -88,6 +88,16 @@ def test_a_wrong_setting_is_named_before_anything_is_touched(
     assert "LIFECYCLE_CLOCK_OFFSET_SECONDS" in result.stderr
 
 
+def test_a_wait_for_a_lock_must_end_before_a_statement_counts_as_too_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_DATABASE_STATEMENT_TIMEOUT_MS", "5000")
+    monkeypatch.setenv("LIFECYCLE_DATABASE_LOCK_TIMEOUT_MS", "5000")
+    result = runner.invoke(app, ["worker"])
+    assert result.exit_code == 2
+    assert "LIFECYCLE_DATABASE_LOCK_TIMEOUT_MS must be below" in result.stderr
+
+
 @pytest.mark.parametrize("addresses", ["kafka", "kafka:port", "kafka:9092,", "kafka:9092;x:1"])
 @pytest.mark.parametrize("command", [*NEED_KAFKA[:-1], ["dev"]], ids=" ".join)
 def test_addresses_that_are_none_are_a_wrong_setting(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import signal
 import socket
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -14,12 +15,17 @@ import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
 
-import lifecycle.cli.worker_process  # noqa: F401 - every metric that a worker has
+from lifecycle.cli import worker_process  # also for every metric that a worker has
 from lifecycle.http import monitoring
 from lifecycle.http.monitoring import listening_socket, monitored
 from lifecycle.settings import Settings, SettingsError
+from lifecycle.supervision import EndedUnaskedError
 from lifecycle.worker.readiness import Readiness
 from tests.support.waiting import SECONDS_MAX, until
+
+
+def _never(error: BaseException) -> None:
+    raise error
 
 
 @pytest_asyncio.fixture
@@ -29,7 +35,7 @@ async def readiness() -> Readiness:
 
 @pytest_asyncio.fixture
 async def url(readiness: Readiness) -> AsyncIterator[str]:
-    async with monitored(listening_socket(Settings(), 0), readiness) as url:
+    async with monitored(listening_socket(Settings(), 0), readiness, _never) as url:
         yield url
 
 
@@ -105,7 +111,7 @@ async def test_clients_that_say_nothing_are_cut_off_and_others_served(
 ) -> None:
     monkeypatch.setattr(monitoring, "CONNECTION_SECONDS_MAX", 0.5)
     monkeypatch.setattr(monitoring, "CONNECTIONS_MAX", 4)
-    async with monitored(listening_socket(Settings(), 0), readiness) as url:
+    async with monitored(listening_socket(Settings(), 0), readiness, _never) as url:
         address = urlsplit(url)
         silent = [
             socket.create_connection((address.hostname, address.port), SECONDS_MAX)
@@ -118,6 +124,26 @@ async def test_clients_that_say_nothing_are_cut_off_and_others_served(
             for one in silent:
                 one.close()
         assert (await fetch(url, "/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize("end", [SystemExit(3), OSError("too many open files"), None])
+async def test_monitoring_that_ends_by_itself_ends_its_worker(
+    monkeypatch: pytest.MonkeyPatch, end: BaseException | None
+) -> None:
+    def ends(*_: object, **__: object) -> None:
+        if end is not None:
+            raise end
+
+    async def works(_: Settings, stop: asyncio.Event, __: Readiness) -> None:
+        await stop.wait()
+
+    monkeypatch.setattr("uvicorn.Server.run", ends)
+    monkeypatch.setattr(worker_process, "run_worker", works)
+    with pytest.raises((SystemExit, OSError, EndedUnaskedError)) as raised:
+        await worker_process._monitored(Settings(metrics_port=0))  # noqa: SLF001 - without signals
+    assert end is None or raised.value is end
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(name)
 
 
 async def test_a_port_that_is_taken_is_a_settings_error_that_says_what_to_do() -> None:
