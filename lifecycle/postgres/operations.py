@@ -204,10 +204,10 @@ async def load_content_hashes(
 
 
 async def load_outbox(
-    pool: asyncpg.Pool, lane: int, after_seq: int, rows_max: int
+    connection: asyncpg.Connection, lane: int, after_seq: int, rows_max: int
 ) -> list[OutboxRow]:
     """The next committed rows of a lane, in order."""
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         "SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent, changes_card"
         " FROM operation"
         " WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3",
@@ -232,13 +232,13 @@ async def load_outbox(
 
 
 async def load_dead_letters(
-    pool: asyncpg.Pool, partition: int, after_offset: int, after_reply_offset: int
+    connection: asyncpg.Connection, partition: int, after_offset: int, after_reply_offset: int
 ) -> list[DeadLetterRow]:
     """The next dead letters of a partition, in the order of their records; bounded in bytes too.
 
     Those of commands come before those of replies: of each topic the order is kept.
     """
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         """
         SELECT source, command_offset, code, error, key, value, headers
         FROM (
