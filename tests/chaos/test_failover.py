@@ -29,7 +29,8 @@ async def _ground(servers: Servers, pair: Pair, **overrides: object) -> AsyncIte
     """Ground on the pair's one database, which nobody can drop when the primary has died."""
     url = pair.primary.url
     await asyncio.to_thread(migrate, Settings(database_url=SecretStr(url)))
-    values: dict[str, Any] = {"database_url": url, "poll_records_max": 10, **overrides}
+    addresses = {"database_url": url, "database_owner_url": url}
+    values: dict[str, Any] = {**addresses, "poll_records_max": 10, **overrides}
     async with open_topics(servers, **values) as ground:
         yield ground
 
@@ -91,7 +92,8 @@ async def test_a_replica_that_was_away_has_all_that_was_published(servers: Serve
 
 async def _goes_on_at_the_replica(ground: Settings, pair: Pair, worker: WorkerProcess) -> None:
     assert await worker.ended() != 0
-    moved = ground.model_copy(update={"database_url": SecretStr(pair.replica.url)})
+    url = SecretStr(pair.replica.url)
+    moved = ground.model_copy(update={"database_url": url, "database_owner_url": url})
     published = await _published(ground)
     assert published
     async with connected(moved) as connection:

@@ -66,7 +66,7 @@ async def test_migrate_keeps_the_tables_together_whatever_the_database_says(
 ) -> None:
     async with own_database(servers) as name:
         url = SecretStr(with_database(servers.database_url, name))
-        empty = Settings(database_url=url)
+        empty = Settings(database_url=url, database_owner_url=url)
         await _give_to_database(empty, _HARMFUL)
         async with connected(empty) as connection:
             await connection.execute("CREATE SCHEMA elsewhere")
@@ -104,12 +104,16 @@ async def test_settings_that_the_database_gives_are_as_good(ground: Settings) ->
 async def test_a_worker_without_its_settings_ends_with_a_sentence(servers: Servers) -> None:
     async with new_world(servers) as world:
         await world.ok("migrate")
-        settings = Settings(database_url=SecretStr(world.database_url))
+        address = SecretStr(world.database_url)
+        settings = Settings(database_url=address, database_owner_url=address)
         await _give_to_database(settings, {"synchronous_commit": "off"})
         async with _leaving_settings_out(settings) as through_pooler:
             url = required(through_pooler, "database_url")
             for command in (("worker",), ("migrate",), ("operations", "list", "BANK000001", "c")):
-                result = await world.on(LIFECYCLE_DATABASE_URL=url).run(*command)
+                behind_pooler = world.on(
+                    LIFECYCLE_DATABASE_URL=url, LIFECYCLE_DATABASE_OWNER_URL=url
+                )
+                result = await behind_pooler.run(*command)
                 assert result.exit_code == Exit.WRONG_USE, result
                 assert "synchronous_commit is 'off' and not 'on'" in result.err
                 assert "Traceback" not in result.err
