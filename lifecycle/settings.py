@@ -172,6 +172,12 @@ class Settings(BaseSettings):
     database_connect_timeout_ms: int = Field(10_000, ge=100, description="opening a connection")
     database_statement_timeout_ms: int = Field(20_000, ge=100, description="one SQL statement")
     database_lock_timeout_ms: int = Field(10_000, ge=100, description="waiting for a row lock")
+    database_commit_timeout_ms: int = Field(
+        20_000,
+        ge=100,
+        description="waiting for COMMIT, and so for a synchronous standby; then the connection is"
+        " closed, and the database tells later what came of it",
+    )
     retry_ms_max: int = Field(
         60_000,
         ge=0,

@@ -20,6 +20,7 @@ from lifecycle.kafka.clients import KafkaError
 from lifecycle.kafka.failures import is_unreachable
 from lifecycle.kafka.topics import TopicsError
 from lifecycle.local import LocalServerError
+from lifecycle.postgres.connection import SessionError
 from lifecycle.postgres.failures import (
     FAILURES,
     AddressError,
@@ -69,7 +70,7 @@ def explained() -> Iterator[None]:
     except Problem as problem:
         typer.echo(problem.message, err=True)
         raise typer.Exit(problem.exit_code) from None
-    except (SettingsError, TopicsError, SchemaError) as error:
+    except (SettingsError, TopicsError, SchemaError, SessionError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(Exit.WRONG_USE) from None
     except LocalServerError as error:

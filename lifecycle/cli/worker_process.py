@@ -22,6 +22,7 @@ from lifecycle.cli.exits import (
 )
 from lifecycle.http.monitoring import listening_socket, monitored
 from lifecycle.kafka.clients import KafkaError
+from lifecycle.postgres.durability import NotAcknowledgedError
 from lifecycle.postgres.failures import FAILURES
 from lifecycle.settings import Settings
 from lifecycle.telemetry import configure_logging
@@ -66,6 +67,12 @@ def working(settings: Settings) -> Iterator[None]:
         ) from error
     except KafkaError as error:
         raise kafka_problem(addresses, error) from error
+    except NotAcknowledgedError as error:
+        raise Problem(
+            f"The database at {address} (LIFECYCLE_DATABASE_URL) has acknowledged no COMMIT for too"
+            f" long: {told(error)}. What is committed but not acknowledged was not published. See"
+            " docs/operate.md, 'A synchronous standby'."
+        ) from error
     except OSError as error:
         raise Problem(
             f"Kafka at {addresses} (LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS) or the database at {address}"

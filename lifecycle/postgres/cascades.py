@@ -82,10 +82,10 @@ async def insert_cascades(connection: asyncpg.Connection, rows: Sequence[Cascade
 
 
 async def load_open(
-    pool: asyncpg.Pool, partitions: Sequence[int], cascades_max: int
+    connection: asyncpg.Connection, partitions: Sequence[int], cascades_max: int
 ) -> list[OpenCascade]:
     """The oldest cascades of these partitions that are not finished."""
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         # Of each partition by itself, so that no more than so many are read of however many.
         """
         SELECT issuer_id, operation_id, consumer_id, real_card_id, real_card_incarnation,
@@ -102,13 +102,13 @@ async def load_open(
 
 
 async def load_pages(
-    pool: asyncpg.Pool, cascades: Sequence[OpenCascade], cards_max: int
+    connection: asyncpg.Connection, cascades: Sequence[OpenCascade], cards_max: int
 ) -> list[list[LivingCard]]:
     """The next cards of each cascade by their ids, `cards_max` at most, none that has left.
 
     A virtual card stands for one life of a card: of what stands for a later one, nothing is told.
     """
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         """
         SELECT cascade, card_id, incarnation
         FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[])

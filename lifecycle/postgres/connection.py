@@ -5,6 +5,7 @@ the process was paused or its network fell away, must not keep a lane locked.
 """
 
 import asyncio
+from functools import partial
 
 import asyncpg
 from asyncpg import Connection, Pool
@@ -14,6 +15,7 @@ from lifecycle.settings import Settings, required
 __all__ = [
     "Connection",
     "Pool",
+    "SessionError",
     "answers",
     "is_systemic",
     "is_time_out",
@@ -23,7 +25,18 @@ __all__ = [
 ]
 
 APPLICATION_NAME = "card-lifecycle"
-POOL_CONNECTIONS_MAX = 6
+POOL_CONNECTIONS_MAX = 8
+
+PINNED = {
+    "default_transaction_isolation": "read committed",
+    "search_path": "public, pg_temp",
+    "timezone": "UTC",
+    "client_min_messages": "warning",  # or nobody hears that COMMIT did not wait for a standby
+}
+"""What every session has, whatever the role, the database or the server would give it."""
+
+_WAITS_FOR_STANDBY = ("on", "remote_apply")
+"""The values of synchronous_commit that lose nothing with the primary, the weaker one first."""
 
 # SQLSTATE classes and codes after which the same statement may work: connection exceptions,
 # transaction rollbacks (deadlock, serialization), resources, operator intervention, system errors.
@@ -79,6 +92,10 @@ def is_time_out(error: BaseException) -> bool:
     return isinstance(error, CONNECTION_ERRORS)
 
 
+class SessionError(Exception):
+    """Our sessions do not get the settings that they ask for: says which, and what mends it."""
+
+
 # What is wrong with the installation and not with a command: missing or forbidden tables and
 # columns, a missing partition, a corrupted database. Halving a batch would bury every command.
 _SYSTEMIC_CLASSES = frozenset({"0A", "28", "3D", "3F", "42", "XX"})
@@ -88,7 +105,7 @@ _SYSTEMIC_CODES = frozenset({"23514"})  # check_violation: also a row that no pa
 def is_systemic(error: BaseException) -> bool:
     """Whether every other command would fail in the same way, so that a person must look."""
     if not isinstance(error, asyncpg.PostgresError):
-        return False
+        return isinstance(error, SessionError)
     code = str(error.sqlstate or "")
     return code[:2] in _SYSTEMIC_CLASSES or code in _SYSTEMIC_CODES
 
@@ -96,15 +113,24 @@ def is_systemic(error: BaseException) -> bool:
 def server_limits(settings: Settings) -> dict[str, str]:
     """The limits that the server keeps for each of our sessions."""
     return {
-        "application_name": APPLICATION_NAME,
         "statement_timeout": str(settings.database_statement_timeout_ms),
         "lock_timeout": str(settings.database_lock_timeout_ms),
         "idle_in_transaction_session_timeout": str(settings.database_statement_timeout_ms),
-        "tcp_keepalives_idle": "5",
-        "tcp_keepalives_interval": "2",
-        "tcp_keepalives_count": "3",
-        "timezone": "UTC",
     }
+
+
+class _UncancelledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
+    """Closes where asyncpg would ask the server to cancel what nobody waits for any more.
+
+    A COMMIT that waits for its synchronous standby is not undone when it is cancelled: the server
+    stops waiting, and everybody sees what this server alone has. An open transaction ends with
+    its connection; a COMMIT goes on waiting, and nobody sees what it commits before it may.
+    """
+
+    def _cancel_current_command(self, _waiter: object, _cancel_waiter: object = None) -> None:
+        # Not at once: the caller is in the middle of its own state. And not `terminate`, which
+        # would also give the connection back to the pool, as whoever has it is about to do.
+        self._loop.call_soon(self._abort)
 
 
 async def open_pool(settings: Settings) -> Pool:
@@ -112,15 +138,31 @@ async def open_pool(settings: Settings) -> Pool:
 
     Raises:
         OSError, TimeoutError, asyncpg.PostgresError: the database can't be reached.
+        SessionError: the settings of our sessions do not reach the server.
     """
+    url = required(settings, "database_url")
+    connect_seconds_max = settings.database_connect_timeout_ms / 1000
+    # Above the server's own limit: the server's answer says more than our time-out.
+    command_seconds_max = settings.database_statement_timeout_ms / 1000 + 5
+    kept = server_limits(settings) | PINNED
+    kept["synchronous_commit"] = await _synchronous_commit(
+        url, connect_seconds_max, command_seconds_max
+    )
     pool: Pool = await asyncpg.create_pool(
-        required(settings, "database_url"),
+        url,
         min_size=1,
         max_size=POOL_CONNECTIONS_MAX,
-        timeout=settings.database_connect_timeout_ms / 1000,
-        # Above the server's own limit: the server's answer says more than our time-out.
-        command_timeout=settings.database_statement_timeout_ms / 1000 + 5,
-        server_settings=server_limits(settings),
+        timeout=connect_seconds_max,
+        command_timeout=command_seconds_max,
+        connection_class=_UncancelledConnection,
+        server_settings=kept
+        | {
+            "application_name": APPLICATION_NAME,
+            "tcp_keepalives_idle": "5",
+            "tcp_keepalives_interval": "2",
+            "tcp_keepalives_count": "3",
+        },
+        init=partial(_check_session, kept=kept),
     )
     return pool
 
@@ -132,7 +174,7 @@ async def answers(settings: Settings) -> bool:
         connection = await asyncpg.connect(
             required(settings, "database_url"),
             timeout=settings.database_connect_timeout_ms / 1000,
-            server_settings=server_limits(settings),
+            server_settings=server_limits(settings) | PINNED | {"synchronous_commit": "on"},
         )
         try:
             # Nothing but a record of the write-ahead log; where COMMIT waits for a disk or for a
@@ -146,6 +188,42 @@ async def answers(settings: Settings) -> bool:
     except (asyncpg.PostgresError, *CONNECTION_ERRORS):
         return False
     return True
+
+
+async def _synchronous_commit(
+    url: str, connect_seconds_max: float, command_seconds_max: float
+) -> str:
+    """The value for our sessions: that of the server, if it waits for a standby's disk at least."""
+    connection = await asyncpg.connect(
+        url, timeout=connect_seconds_max, command_timeout=command_seconds_max
+    )
+    try:
+        asked = str(await connection.fetchval("SHOW synchronous_commit"))
+    finally:
+        await connection.close(timeout=connect_seconds_max)
+    return asked if asked in _WAITS_FOR_STANDBY else _WAITS_FOR_STANDBY[0]
+
+
+async def _check_session(connection: Connection, kept: dict[str, str]) -> None:
+    """See that a new session has the settings with which it was asked for."""
+    found = await connection.fetch(
+        "SELECT kept.name, kept.value, setting"
+        " FROM unnest($1::text[], $2::text[]) AS kept(name, value)"
+        " JOIN pg_settings ON lower(pg_settings.name) = kept.name"
+        " WHERE setting <> kept.value ORDER BY kept.name",
+        list(kept),
+        list(kept.values()),
+    )
+    if found:
+        wrong = ", ".join(
+            f"{name} is {setting!r} and not {value!r}" for name, value, setting in found
+        )
+        raise SessionError(
+            "LIFECYCLE_DATABASE_URL: the settings with which our sessions begin do not reach the"
+            f" server: {wrong}. What stands between, such as PgBouncer, leaves them out: connect"
+            " without it, or give these settings to our role (ALTER ROLE … SET …) and see that no"
+            " session changes them for another."
+        )
 
 
 async def end_stalled_sessions(pool: Pool, settings: Settings) -> int:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from lifecycle.postgres import roles
+from lifecycle.postgres.connection import PINNED
 from lifecycle.postgres.schema import PARTITION_WEEKS_AHEAD
 from lifecycle.settings import Settings, owner_field, required
 
@@ -69,6 +70,10 @@ def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None
             address, connect_seconds_max=connect_timeout_s, lock_ms_max=LOCK_WAIT_MS_MAX
         ) as login,
     ):
+        for name, value in (*PINNED.items(), ("synchronous_commit", "on")):
+            connection.execute(
+                text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value}
+            )
         # Without it, two `migrate` at once would both create the first table, and one would fail.
         connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": _MIGRATION_LOCK_ID})
         if with_roles:

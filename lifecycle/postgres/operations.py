@@ -218,13 +218,13 @@ async def load_content_hashes(
 
 
 async def load_outbox(
-    pool: asyncpg.Pool, lane: int, after_seq: int, *, rows_max: int, bytes_max: int
+    connection: asyncpg.Connection, lane: int, after_seq: int, *, rows_max: int, bytes_max: int
 ) -> list[OutboxRow]:
     """The next committed rows of a lane, in order.
 
     No more than `rows_max`, and none behind `bytes_max`: they end with the one that exceeds it.
     """
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         """
         SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent, changes_card
         FROM (
@@ -261,7 +261,7 @@ async def load_outbox(
 
 
 async def load_dead_letters(  # noqa: PLR0913 - both limits, and where each of two sources stands
-    pool: asyncpg.Pool,
+    connection: asyncpg.Connection,
     partition: int,
     after_offset: int,
     after_reply_offset: int,
@@ -274,7 +274,7 @@ async def load_dead_letters(  # noqa: PLR0913 - both limits, and where each of t
     No more than `rows_max`, and none behind `bytes_max`: they end with the one that exceeds it.
     Those of commands come before those of replies: of each topic the order is kept.
     """
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         """
         SELECT source, command_offset, code, error, key, value, headers
         FROM (

@@ -116,9 +116,11 @@ async def delete_pending(connection: asyncpg.Connection, keys: Sequence[Operatio
     assert deleted == f"DELETE {len(keys)}", "a row vanished under the lock of its card's lane"
 
 
-async def load_due(pool: asyncpg.Pool, now_ms: int, operations_max: int) -> list[DueOperation]:
+async def load_due(
+    connection: asyncpg.Connection, now_ms: int, operations_max: int
+) -> list[DueOperation]:
     """The operations that have waited longest beyond their deadline and were not told so."""
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         "SELECT issuer_id, operation_id, card_id, deadline_ms FROM pending_operation"
         " WHERE deadline_ms <= $1 AND NOT time_out_sent ORDER BY deadline_ms LIMIT $2",
         now_ms,
@@ -152,10 +154,10 @@ async def copy_dispatches(connection: asyncpg.Connection, rows: Sequence[Dispatc
 
 
 async def load_dispatches(
-    pool: asyncpg.Pool, partitions: Sequence[int], rows_max: int
+    connection: asyncpg.Connection, partitions: Sequence[int], rows_max: int
 ) -> list[DispatchRow]:
     """The next records that these partitions owe, those of one command in their order."""
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         "SELECT partition, command_offset, ordinal, topic, key, value FROM dispatch"
         " WHERE partition = ANY($1) ORDER BY partition, command_offset, ordinal LIMIT $2",
         partitions,

@@ -56,9 +56,9 @@ async def store_timers(
         )
 
 
-async def load_due(pool: asyncpg.Pool, now_ms: int, timers_max: int) -> list[TimerRow]:
+async def load_due(connection: asyncpg.Connection, now_ms: int, timers_max: int) -> list[TimerRow]:
     """The timers that are due at `now_ms`, the oldest first."""
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         "SELECT issuer_id, card_id, kind, due_ms, command_id FROM timer"
         " WHERE due_ms <= $1 ORDER BY due_ms LIMIT $2",
         now_ms,

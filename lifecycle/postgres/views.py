@@ -10,6 +10,7 @@ from uuid import UUID
 from lifecycle.domain.cards import Card
 from lifecycle.domain.sources import Partition, Source
 from lifecycle.postgres.connection import Pool
+from lifecycle.postgres.durability import transaction
 from lifecycle.postgres.subjects import load_cards
 
 OPERATIONS_LISTED_MAX = 50
@@ -116,7 +117,7 @@ class Totals:
 
 async def load_totals(pool: Pool) -> Totals:
     """The sums over the whole database: for a sample day, not for a bank's database."""
-    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+    async with transaction(pool, isolation="repeatable read") as connection:
         taken = await connection.fetchrow(
             "SELECT coalesce(sum(records), 0)::bigint AS records,"
             " coalesce(sum(operations), 0)::bigint AS operations,"

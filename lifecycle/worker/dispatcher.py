@@ -3,7 +3,8 @@
 Each worker sends the cascades and the requests of the partitions that it owns; the owner of one
 certain partition sends what is due. The database says what is owed until after Kafka has
 acknowledged it, so whoever dies in between sends again, which is harmless: the ids are the same.
-So is a former owner that does not know yet that it is none.
+So is a former owner that does not know yet that it is none. What is read waits until it can't be
+lost (`lifecycle.postgres.durability`): a DELETE must not outlive its cause.
 """
 
 import asyncio
@@ -19,7 +20,9 @@ from lifecycle.kafka.at_least_once import Appended, AtLeastOnceSender, OwedRecor
 from lifecycle.kafka.own_commands import Cause, cascade_delete, time_out_command, timer_command
 from lifecycle.kafka.topics import topics_of
 from lifecycle.postgres import cascades, lanes, pending, timers
-from lifecycle.postgres.connection import Pool
+from lifecycle.postgres.cascades import LivingCard, OpenCascade
+from lifecycle.postgres.connection import Connection, Pool
+from lifecycle.postgres.durability import DurableReads
 from lifecycle.settings import Settings
 from lifecycle.worker.pacing import Pace
 from lifecycle.worker.retrying import Patience, is_away
@@ -84,11 +87,14 @@ _Turn = Callable[[AtLeastOnceSender], Awaitable[float]]
 class Dispatcher:
     """One loop for each kind. They run until cancelled, or raise what no retry mends."""
 
-    def __init__(self, settings: Settings, pool: Pool, owned: Callable[[], set[int]]) -> None:
+    def __init__(
+        self, settings: Settings, pool: Pool, reads: DurableReads, owned: Callable[[], set[int]]
+    ) -> None:
         """`owned` tells the partitions of this worker."""
         self._settings = settings
         self._commands = topics_of(settings).commands
         self._pool = pool
+        self._reads = reads
         self._owned = owned
         self._idle_seconds = settings.sweep_interval_ms / 1000
         self._cascade_pace = Pace(settings.cascade_commands_per_second_max)
@@ -140,12 +146,10 @@ class Dispatcher:
         """Send one round, in which each open cascade has a page."""
         if not await self._is_taken(self._cascade_pace):
             return _LOOK_SECONDS
-        cascades_max = min(CASCADES_AT_ONCE_MAX, self._cascade_pace.round_max)
-        found = await cascades.load_open(self._pool, sorted(self._owned()), cascades_max)
-        if not found:
+        told = await self._reads.read(self._load_pages)
+        if not told:
             return self._idle_seconds
-        cards_max = self._cascade_pace.round_max // len(found)
-        pages = await cascades.load_pages(self._pool, found, cards_max)
+        cards_max = self._cards_of_page_max(len(told))
         commands = [
             cascade_delete(
                 self._commands,
@@ -154,14 +158,13 @@ class Dispatcher:
                 Cause(cascade.operation_id, cascade.correlation_id, cascade.traceparent),
                 cascade.reason_code,
             )
-            for cascade, page in zip(found, pages, strict=True)
+            for cascade, page in told
             for card in page
         ]
         if commands:
             await self._send_round(sender, self._cascade_pace, commands)
             CASCADE_COMMANDS.inc(len(commands))
         # Only now: dying before this line tells the pages' cards again, dying after it never.
-        told = list(zip(found, pages, strict=True))
         await cascades.move_on(
             self._pool,
             [(cascade, page[-1].card_id) for cascade, page in told if len(page) == cards_max],
@@ -176,6 +179,19 @@ class Dispatcher:
             )
         return _AT_ONCE
 
+    async def _load_pages(
+        self, connection: Connection
+    ) -> list[tuple[OpenCascade, list[LivingCard]]]:
+        cascades_max = min(CASCADES_AT_ONCE_MAX, self._cascade_pace.round_max)
+        found = await cascades.load_open(connection, sorted(self._owned()), cascades_max)
+        if not found:
+            return []
+        pages = await cascades.load_pages(connection, found, self._cards_of_page_max(len(found)))
+        return list(zip(found, pages, strict=True))
+
+    def _cards_of_page_max(self, cascades_of_round: int) -> int:
+        return self._cascade_pace.round_max // cascades_of_round
+
     # --- what is due
 
     async def _send_timers(self, sender: AtLeastOnceSender) -> float:
@@ -184,7 +200,10 @@ class Dispatcher:
             return self._idle_seconds
         if not await self._is_taken(self._timer_pace):
             return _LOOK_SECONDS
-        due = await timers.load_due(self._pool, self._now_ms(), self._timer_pace.round_max)
+        now_ms, timers_max = self._now_ms(), self._timer_pace.round_max
+        due = await self._reads.read(
+            lambda connection: timers.load_due(connection, now_ms, timers_max)
+        )
         if not due:
             return self._idle_seconds
         commands = [
@@ -206,7 +225,10 @@ class Dispatcher:
             return self._idle_seconds
         if not await self._is_taken(self._time_out_pace):
             return _LOOK_SECONDS
-        due = await pending.load_due(self._pool, self._now_ms(), self._time_out_pace.round_max)
+        now_ms, operations_max = self._now_ms(), self._time_out_pace.round_max
+        due = await self._reads.read(
+            lambda connection: pending.load_due(connection, now_ms, operations_max)
+        )
         if not due:
             return self._idle_seconds
         commands = [
@@ -240,8 +262,9 @@ class Dispatcher:
 
     async def _send_requests(self, sender: AtLeastOnceSender) -> float:
         """Send a batch of requests. Nobody's commands wait behind them: they are not paced."""
-        rows = await pending.load_dispatches(
-            self._pool, sorted(self._owned()), REQUESTS_AT_ONCE_MAX
+        owned = sorted(self._owned())
+        rows = await self._reads.read(
+            lambda connection: pending.load_dispatches(connection, owned, REQUESTS_AT_ONCE_MAX)
         )
         if not rows:
             return self._idle_seconds

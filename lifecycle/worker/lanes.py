@@ -15,6 +15,7 @@ from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import source_topics
 from lifecycle.postgres import lanes
 from lifecycle.postgres.connection import Pool
+from lifecycle.postgres.durability import DurableReads
 from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 from lifecycle.settings import Settings
 from lifecycle.worker.metrics import LANES
@@ -33,12 +34,14 @@ class OwnedLanes:
         self,
         settings: Settings,
         pool: Pool,
+        reads: DurableReads,
         tails: TailReader,
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        """Own nothing yet."""
+        """Own nothing yet. `reads`: those of this process, whose rows are to be published."""
         self._settings = settings
         self._pool = pool
+        self._reads = reads
         self._tails = tails
         self._on_failure = on_failure
         self._topics = source_topics(settings)
@@ -95,7 +98,7 @@ class OwnedLanes:
             publisher = self._publishers.get(lane)
             if publisher is None:
                 publisher = LanePublisher(
-                    self._settings, self._pool, self._tails, lane, self._on_failure
+                    self._settings, self._pool, self._reads, self._tails, lane, self._on_failure
                 )
                 self._publishers[lane] = publisher
                 publisher.start()

@@ -1,8 +1,9 @@
 """Publishes one event lane: its committed rows in order, and the dead letters of its partition.
 
 The owner of command partition p publishes event lane p, so the consumer group elects the publisher.
-Rows come from memory, straight from the transaction that committed them; whatever is missing there,
-because another worker appended it or this one started anew, is read from the log.
+Rows come from memory, straight from the transaction whose COMMIT was acknowledged; whatever is
+missing there, because another worker appended it or this one started anew, is read from the log,
+and waits until it can't be lost (`lifecycle.postgres.durability`).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from lifecycle.kafka.tails import TailReader
 from lifecycle.kafka.topics import topics_of
 from lifecycle.postgres import lanes, operations
 from lifecycle.postgres.connection import Pool
+from lifecycle.postgres.durability import DurableReads
 from lifecycle.postgres.operations import DeadLetterRow, OutboxRow
 from lifecycle.settings import Settings
 from lifecycle.supervision import supervised
@@ -39,10 +41,11 @@ class NotTakenOverError(Exception):
 class LanePublisher:
     """One lane, from its take-over to its revocation. All of it runs on one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - both sides of the lane, and who hears of its end
         self,
         settings: Settings,
         pool: Pool,
+        reads: DurableReads,
         tails: TailReader,
         lane: int,
         on_failure: Callable[[BaseException], None],
@@ -50,6 +53,7 @@ class LanePublisher:
         """Prepare; `start` takes the lane over. `on_failure` hears of what no retry will mend."""
         self._settings = settings
         self._pool = pool
+        self._reads = reads
         self._tails = tails
         self._topics = topics_of(settings)
         self._lane = lane
@@ -271,16 +275,21 @@ class LanePublisher:
         rows_max = self._settings.publish_rows_max
         # Half of what may be held is rows and half is dead letters.
         bytes_max = min(self._settings.unpublished_bytes_max // 2, self._settings.publish_bytes_max)
-        rows = await operations.load_outbox(
-            self._pool, self._lane, self._published.seq, rows_max=rows_max, bytes_max=bytes_max
+        lane, published = self._lane, self._published
+        rows = await self._reads.read(
+            lambda connection: operations.load_outbox(
+                connection, lane, published.seq, rows_max=rows_max, bytes_max=bytes_max
+            )
         )
-        letters = await operations.load_dead_letters(
-            self._pool,
-            self._lane,
-            self._published.dead_letter_offset,
-            self._published.reply_dead_letter_offset,
-            rows_max=rows_max,
-            bytes_max=bytes_max,
+        letters = await self._reads.read(
+            lambda connection: operations.load_dead_letters(
+                connection,
+                lane,
+                published.dead_letter_offset,
+                published.reply_dead_letter_offset,
+                rows_max=rows_max,
+                bytes_max=bytes_max,
+            )
         )
         assert not self._rows, "nothing is held while the log is read"
         assert not self._dead_letters, "nothing is held while the log is read"

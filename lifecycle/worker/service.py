@@ -31,6 +31,11 @@ from lifecycle.postgres.connection import (
     is_time_out,
     open_pool,
 )
+from lifecycle.postgres.durability import (
+    DurableReads,
+    NotAcknowledgedError,
+    seconds_without_standby,
+)
 from lifecycle.postgres.lanes import ensure_lanes
 from lifecycle.postgres.operations import LANES_CHANNEL
 from lifecycle.postgres.pans import ClaimError
@@ -63,6 +68,8 @@ log = structlog.get_logger(__name__)
 
 _LAG_SECONDS = 1.0
 _NOTIFICATIONS_MAX = 1_024
+_STANDBY_LOOK_SECONDS = 1.0
+_STANDBY_SECONDS_MAX = 2.0
 _PARTITIONS_SECONDS = 3600.0
 _CLOSE_SECONDS_MAX = 10.0
 _LEAVE_SECONDS_MAX = 60.0
@@ -70,6 +77,7 @@ _CALLS_LOGGED_MAX = 5
 # Rows that are not as they were read under their lock: decided again on what is there now.
 _MENDED_BY_READING_AGAIN = ChainBrokenError | ClaimError
 _LANES = "lanes"
+_STANDBY = "standby"
 _COLLECTOR_THRESHOLDS = (100_000, 50, 100)
 
 
@@ -145,8 +153,10 @@ class _Worker:
         self._vault = vault
         self._readiness = readiness
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lanes = OwnedLanes(settings, pool, tails, self._fail)
-        self._dispatcher = Dispatcher(settings, pool, lambda: self._lanes.owned)
+        reads = DurableReads(pool, settings)
+        self._lanes = OwnedLanes(settings, pool, reads, tails, self._fail)
+        self._dispatcher = Dispatcher(settings, pool, reads, lambda: self._lanes.owned)
+        self._waits_for_standby = False
         self._sources = {topic: source for source, topic in source_topics(settings).items()}
         self._patience = PartitionPatience(settings.retry_ms_max)
         self._suspicions = Suspicions()
@@ -171,6 +181,7 @@ class _Worker:
                 ("lag", _LAG_SECONDS, self._follow_for_lag_tools),
                 ("standstill", _LAG_SECONDS, self._watch_for_standstill),
                 ("partitions", _PARTITIONS_SECONDS, self._ensure_partitions),
+                ("standby-look", _STANDBY_LOOK_SECONDS, self._look_for_standby),
                 (
                     "stalled",
                     self._settings.database_statement_timeout_ms / 1000,
@@ -210,6 +221,10 @@ class _Worker:
 
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():
+            if self._waits_for_standby and is_away(error):
+                # Whatever it was that lost patience, behind it is this.
+                cause, error = error, NotAcknowledgedError("it waits for its synchronous standby")
+                error.__cause__ = cause
             # First of all: where memory is at its end, even a line of the log may fail.
             self._failure.set_exception(error)
             log.error("worker_failed", error=repr(error))
@@ -477,6 +492,23 @@ class _Worker:
 
     async def _ensure_partitions(self) -> None:
         await ensure_partitions(self._pool)
+
+    async def _look_for_standby(self) -> None:
+        """Tell when COMMITs, ours or another worker's, wait for a synchronous standby."""
+        seconds = await seconds_without_standby(self._pool)
+        waited_before, self._waits_for_standby = (
+            self._waits_for_standby,
+            seconds >= _STANDBY_SECONDS_MAX,
+        )
+        if not self._waits_for_standby:
+            self._readiness.has(_STANDBY)
+            return
+        self._readiness.waits(
+            _STANDBY,
+            f"COMMIT has waited for the database's synchronous standby for {seconds:.0f} s",
+        )
+        if not waited_before:
+            log.warning("standby_awaited", seconds=round(seconds))
 
     async def _end_stalled_sessions(self) -> None:
         if ended := await end_stalled_sessions(self._pool, self._settings):

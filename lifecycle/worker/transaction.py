@@ -14,6 +14,7 @@ from lifecycle.domain.sources import Partition, Source
 from lifecycle.kafka.commands import RawRecord
 from lifecycle.postgres import cascades, lanes, operations, pending, subjects, timers
 from lifecycle.postgres.connection import Connection, Pool
+from lifecycle.postgres.durability import transaction
 from lifecycle.postgres.operations import IntakeCount
 from lifecycle.settings import Settings
 from lifecycle.vault.drawing import Wanted
@@ -57,8 +58,10 @@ async def commit_batch(
 
     Raises:
         LaneMovedError: nothing was recorded; the lanes must be read again.
+        NotAcknowledgedError: it is unknown what was recorded; the lanes tell when they are read
+            again.
         asyncpg.PostgresError, OSError, TimeoutError: nothing was recorded, unless COMMIT itself
-            failed, in which case it is unknown; the lanes tell when they are read again.
+            failed, in which case it is unknown as well.
     """
     assert batch, "an empty batch takes nothing"
     lanes_needed = {lane for taken in batch for lane in taken.lanes}
@@ -87,7 +90,8 @@ async def _commit(  # noqa: PLR0913, PLR0917 - all of it is one transaction
     numbers_needed: Mapping[UUID, Wanted],
 ) -> Committed:
     advances = _advances(batch, positions)
-    async with pool.acquire() as connection, connection.transaction():
+    commit_seconds_max = settings.database_commit_timeout_ms / 1000
+    async with transaction(pool, commit_seconds_max=commit_seconds_max) as connection:
         if not await lanes.advance_intake(connection, advances):
             raise LaneMovedError(
                 f"partitions {[advance.partition for advance in advances]} moved meanwhile"

@@ -113,25 +113,34 @@ async def open_ground(
 
     They have the worker's address of the database, and for `connected` that of a superuser.
     """
-    prefix = f"test-{uuid4().hex[:16]}"
     async with own_database(servers, template) as database:
         superuser = with_database(servers.database_url, database)
-        values: dict[str, Any] = {
-            **_DEFAULTS,
-            "kafka_bootstrap_servers": servers.kafka_bootstrap_servers,
+        addresses: dict[str, Any] = {
             "database_url": login_of(superuser, template, Role.WORKER),
             "database_owner_url": superuser,
             "database_role_prefix": template,
-            "topic_prefix": prefix,
-            "consumer_group": prefix,
-            **overrides,
         }
-        settings = Settings(**values)
-        await create_topics(settings)
-        try:
+        async with open_topics(servers, **{**addresses, **overrides}) as settings:
             yield settings
-        finally:
-            await delete_topics(settings, *_names(settings))
+
+
+@asynccontextmanager
+async def open_topics(servers: Servers, **overrides: object) -> AsyncIterator[Settings]:
+    """Settings whose topics are new and empty; `overrides` say which database they have."""
+    prefix = f"test-{uuid4().hex[:16]}"
+    values: dict[str, Any] = {
+        **_DEFAULTS,
+        "kafka_bootstrap_servers": servers.kafka_bootstrap_servers,
+        "topic_prefix": prefix,
+        "consumer_group": prefix,
+        **overrides,
+    }
+    settings = Settings(**values)
+    await create_topics(settings)
+    try:
+        yield settings
+    finally:
+        await delete_topics(settings, *_names(settings))
 
 
 def _names(settings: Settings) -> list[str]:

@@ -31,6 +31,11 @@ class Proxy:
         if self._connections:
             await asyncio.wait(self._connections)
 
+    async def forward_start(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Forward the first bytes of a client, if they are to be other bytes."""
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None, "a connection is served in a task"
@@ -38,6 +43,7 @@ class Proxy:
         try:
             there_reader, there_writer = await asyncio.open_connection(*self._target)
             try:
+                await self.forward_start(reader, there_writer)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(_forward(reader, there_writer))
                     group.create_task(_forward(there_reader, writer))
@@ -60,12 +66,12 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @asynccontextmanager
-async def proxy_to(url: str) -> AsyncIterator[tuple[Proxy, str]]:
+async def proxy_to(url: str, kind: type[Proxy] = Proxy) -> AsyncIterator[tuple[Proxy, str]]:
     """A proxy to the server of `url`, and the URL that leads through it."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
-    proxy = Proxy(parts.hostname, parts.port)
+    proxy = kind(parts.hostname, parts.port)
     await proxy.mend()
     user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
     try:

@@ -1,6 +1,9 @@
 """The command line without servers: arguments, exit codes, and what is said of wrong settings."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from lifecycle.domain.commands import CommandName
 from lifecycle.domain.diagram import state_diagram
 
 runner = CliRunner()
+
+PROGRAM = Path(sys.executable).with_name("lifecycle")
 
 COMMANDS = [
     ["dev"],
@@ -227,3 +232,33 @@ def test_there_is_a_schema_for_every_command_that_takes_its_own_fields_only() ->
     assert set(suspend["required"]) == {"commandId", "command", "issuerId", "cardId"}
     assert "lock" in schemas["LOCK"]["required"]
     assert "consumerId" in schemas["CREATE"]["properties"]
+
+
+@pytest.mark.parametrize("command", ["worker", "migrate", "dev", "topics create"])
+@pytest.mark.parametrize("level", ["1", "2"])
+def test_no_command_runs_without_its_assertions(command: str, level: str) -> None:
+    """They guard data, and Python leaves them out when it optimises."""
+    result = subprocess.run(  # noqa: S603 - our own program
+        [PROGRAM, *command.split()],
+        env={**os.environ, "PYTHONOPTIMIZE": level},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "PYTHONOPTIMIZE" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_no_module_of_ours_runs_without_its_assertions() -> None:
+    """Whoever starts it: -O on a command line of Python's own is the same."""
+    result = subprocess.run(
+        [sys.executable, "-O", "-c", "import lifecycle.domain.decide"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "-O" in result.stderr
