@@ -86,7 +86,10 @@ def test_of_a_keys_file_with_old_and_staged_keys_the_current_one_is_encrypted_fo
     assert header["kid"] == current.kid
 
 
-def test_a_warning_of_the_files_rights_is_not_among_what_is_printed(file: Path) -> None:
+def test_a_warning_of_the_files_rights_is_not_among_what_is_printed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_ENVIRONMENT", "development")
     file.chmod(0o644)
     assert len(json.loads(lifecycle("keys", "public").stdout)["keys"]) == 2
 
