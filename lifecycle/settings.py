@@ -291,12 +291,13 @@ def _risks(settings: Settings) -> Iterator[tuple[Risk, str]]:
             "kafka-plaintext",
             f"LIFECYCLE_KAFKA_SECURITY_PROTOCOL: {protocol} is not encrypted: set SSL or SASL_SSL.",
         )
-    url = settings.database_url
-    if url is not None and risks.is_unverified(url.get_secret_value()):
-        yield (
-            "database-unverified",
-            "LIFECYCLE_DATABASE_URL: add sslmode=verify-full or verify-ca, or use a Unix socket.",
-        )
+    for field in get_args(DatabaseField):
+        url: SecretStr | None = getattr(settings, field)
+        if url is not None and risks.is_unverified(url.get_secret_value()):
+            yield (
+                "database-unverified",
+                f"{variable_of(field)}: add sslmode=verify-full or verify-ca, or use a Unix socket.",
+            )
     file = settings.keys_file
     try:
         is_open = file is not None and risks.is_open_to_others(file.stat())
