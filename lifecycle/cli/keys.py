@@ -143,6 +143,9 @@ def rotate(
 def public(file: _File = None) -> None:
     """Print what issuers encrypt with: the public part of the current keys, as a JWK Set.
 
+    Each names the `alg` and the `enc` of the JWE that it is for: RSA-OAEP-256 or ECDH-ES, with
+    A256GCM. Nothing else is taken.
+
     Example: `lifecycle keys public keys.json > public.json`
     """
     from lifecycle.cli import key_work  # noqa: PLC0415 - see above

@@ -51,6 +51,8 @@ class Algorithm(StrEnum):
 
 
 OPENING = frozenset({Algorithm.RSA_OAEP_256, Algorithm.ECDH_ES})
+CONTENT_ENCRYPTION = "A256GCM"
+"""The `enc` that goes with them in encryptedData."""
 
 
 class Status(StrEnum):
@@ -284,7 +286,10 @@ def _unfit(jwk: Jwk, path: Path, why: str) -> KeysError:
 
 
 def public_jwks(ring: KeyRing) -> dict[str, list[dict[str, Any]]]:
-    """What issuers encrypt with: the public part of the current keys for encryptedData."""
+    """What issuers encrypt with: the public part of the current keys for encryptedData.
+
+    Each says the `alg` and the `enc` that it is for; a JWK may have members beyond RFC 7517's.
+    """
     return {
         "keys": [
             {
@@ -292,6 +297,7 @@ def public_jwks(ring: KeyRing) -> dict[str, list[dict[str, Any]]]:
                 "kid": key.kid,
                 "use": "enc",
                 "alg": key.algorithm.value,
+                "enc": CONTENT_ENCRYPTION,
             }
             for key in ring.keys
             if key.algorithm in OPENING and key.status is Status.CURRENT

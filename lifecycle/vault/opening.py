@@ -24,7 +24,7 @@ from lifecycle.domain.credentials import ENCRYPTED_DATA
 from lifecycle.domain.errors import SENTENCE, ErrorCode
 from lifecycle.domain.fields import Refusal
 from lifecycle.vault.fingerprints import Fingerprints
-from lifecycle.vault.keys import OPENING, Algorithm, Key, KeyRing
+from lifecycle.vault.keys import CONTENT_ENCRYPTION, OPENING, Algorithm, Key, KeyRing
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +36,6 @@ HEADER_BRACKETS_MAX = 8
 PLAINTEXT_BRACKETS_MAX = 8
 """The credentials are one flat object. Without a limit, deep nesting ends the parser's stack."""
 SEGMENTS = 5
-CONTENT_ENCRYPTION = "A256GCM"
 
 OPENED_INLINE_MAX = 2
 """So few are opened at once without a thread: handing them over takes as long as opening them."""
