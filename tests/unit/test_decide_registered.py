@@ -64,7 +64,9 @@ class TestRegister:
         assert refused(None, "REGISTER", inactive, name="?") == "CONSUMER_NOT_ACTIVE"
 
     def test_what_opened_badly_is_refused_with_its_code(self) -> None:
-        assert refused(None, "REGISTER", with_credentials(opened=None)) == "DECRYPTION_FAILED"
+        nobody = decided(None, "REGISTER", with_credentials(opened=None))
+        assert nobody.error_code == "DECRYPTION_FAILED"
+        assert nobody.error == "This service has no keys that open encryptedData."
         for code in (ErrorCode.DECRYPTION_FAILED, ErrorCode.PAN_LUHN_INVALID):
             badly = with_credentials(opened=Refusal(code, "encryptedData.pan", "Said closely."))
             decision = decided(None, "REGISTER", badly)
@@ -74,6 +76,7 @@ class TestRegister:
     def test_a_virtual_card_has_13_digits_at_least(self) -> None:
         short = with_credentials(opened=SHORT)
         assert refused(None, "REGISTER", short) == "PAN_LUHN_INVALID"
+        assert str(decided(None, "REGISTER", short).error).endswith(" Field: encryptedData.pan.")
         shortest = with_credentials(opened=replace(CREDENTIALS, pan="4000001234562"))
         assert after(None, "REGISTER", shortest).last4 == "4562"
         plastic = with_credentials(opened=SHORT, product=PHYSICAL)
