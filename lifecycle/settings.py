@@ -296,7 +296,7 @@ def _risks(settings: Settings) -> Iterator[tuple[Risk, str]]:
         if url is not None and risks.is_unverified(url.get_secret_value()):
             yield (
                 "database-unverified",
-                f"{variable_of(field)}: add sslmode=verify-full or verify-ca, or use a Unix socket.",
+                f"{variable_of(field)}: set sslmode=verify-full or verify-ca, or a Unix socket.",
             )
     file = settings.keys_file
     try:

@@ -107,7 +107,6 @@ def _on(servers: Servers, settings: Settings, keys_file: Path, **changes: object
             "kafka_bootstrap_servers": servers.kafka_bootstrap_servers,
             "database_url": SecretStr(servers.database_url),
             "keys_file": settings.keys_file or keys_file,
-            "environment": "development",
             **changes,
         }
     )

@@ -114,8 +114,8 @@ ADVICE: dict[ErrorCode, str] = {
     " first.",
     ErrorCode.VIRTUAL_CARD_LIMIT_REACHED: "Delete virtual cards of this real card that are not"
     " used.",
-    ErrorCode.DECRYPTION_FAILED: "Encrypt for a key that `lifecycle keys public` prints, with its `alg`"
-    " and `enc`; `error` says more closely what was wrong.",
+    ErrorCode.DECRYPTION_FAILED: "Encrypt for a key that `lifecycle keys public` prints, with its"
+    " `alg` and `enc`; `error` says more closely what was wrong.",
     ErrorCode.PAN_LUHN_INVALID: "Check the number: 10 to 19 digits, 13 to 19 of a virtual card, and"
     " the last is its check digit.",
     ErrorCode.PAN_NOT_REUSABLE: "Send another number; one that has left with a card never returns.",

@@ -160,6 +160,14 @@ def test_production_refuses_each_risk_unless_a_setting_allows_this_one(
     load_settings()
 
 
+def test_the_owners_address_of_the_database_is_judged_as_the_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_DATABASE_URL", VERIFIED)
+    monkeypatch.setenv("LIFECYCLE_DATABASE_OWNER_URL", "postgresql://owner:secret@db/lifecycle")
+    assert refusal().startswith("LIFECYCLE_DATABASE_OWNER_URL: ")
+
+
 def test_every_risk_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for settings in risky(tmp_path).values():
         for name, value in settings.items():
