@@ -36,6 +36,7 @@ async def ground(servers: Servers) -> AsyncIterator[Settings]:
     await _administer(servers, f'CREATE DATABASE "{name}"')
     try:
         settings = Settings(
+            environment="development",
             kafka_bootstrap_servers=servers.kafka_bootstrap_servers,
             database_url=_with_database(servers, name),
             topic_prefix=name,

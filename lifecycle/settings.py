@@ -4,9 +4,10 @@ Each has a name, a default where one is safe, and its unit last in its name. A w
 refused before anything is touched; `explain` turns pydantic's report into sentences for people.
 """
 
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -17,10 +18,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from lifecycle import risks
 from lifecycle.domain.operations import OperationKind
+from lifecycle.risks import Risk
 
 ENVIRONMENT_PREFIX = "LIFECYCLE_"
 
@@ -50,6 +53,11 @@ class Settings(BaseSettings):
 
     environment: Literal["production", "development"] = Field(
         "production", description="`development` allows what would be a mistake in production"
+    )
+    insecure_allowed: Annotated[tuple[Risk, ...], NoDecode] = Field(
+        (),
+        description="what production refuses and is to be allowed all the same, with commas between"
+        f" them: {', '.join(get_args(Risk))}",
     )
     kafka_bootstrap_servers: str | None = Field(
         None, description="host:port[,host:port…] of the Kafka cluster"
@@ -218,6 +226,11 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field("json", description="how log lines are written")
 
+    @field_validator("insecure_allowed", mode="before")
+    @classmethod
+    def _names_with_commas(cls, names: object) -> object:
+        return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
     @field_validator("issuer_time_zones")
     @classmethod
     def _zones_exist(cls, zones: dict[str, str]) -> dict[str, str]:
@@ -275,15 +288,53 @@ def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: naming every wrong setting; nothing was touched.
+        SettingsError: naming every wrong setting, and every one that production refuses; nothing
+            was touched.
 
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise SettingsError(explain(error)) from None
     except SourceError as error:
         raise SettingsError(f"{error}: it must be JSON") from None
+    if settings.environment == "production":
+        refused = [
+            f"{sentence} To run with it all the same: LIFECYCLE_INSECURE_ALLOWED={risk}; to try"
+            " things out: LIFECYCLE_ENVIRONMENT=development."
+            for risk, sentence in _risks(settings)
+            if risk not in settings.insecure_allowed
+        ]
+        if refused:
+            raise SettingsError("\n".join(refused))
+    return settings
+
+
+def _risks(settings: Settings) -> Iterator[tuple[Risk, str]]:
+    """What of the settings is a risk, each with its sentence: looked at when a process starts."""
+    protocol = settings.kafka_security_protocol
+    if settings.kafka_bootstrap_servers is not None and risks.is_plaintext(protocol):
+        yield (
+            "kafka-plaintext",
+            f"LIFECYCLE_KAFKA_SECURITY_PROTOCOL: {protocol} is not encrypted: set SSL or SASL_SSL.",
+        )
+    for field in get_args(DatabaseField):
+        url: SecretStr | None = getattr(settings, field)
+        if url is not None and risks.is_unverified(url.get_secret_value()):
+            yield (
+                "database-unverified",
+                f"{variable_of(field)}: set sslmode=verify-full or verify-ca, or a Unix socket.",
+            )
+    file = settings.keys_file
+    try:
+        is_open = file is not None and risks.is_open_to_others(file.stat())
+    except OSError:
+        is_open = False  # whoever needs its keys says that it can't be read
+    if is_open:
+        yield (
+            "keys-file-readable",
+            f"LIFECYCLE_KEYS_FILE: others may read {file}: make it this user's with mode 600.",
+        )
 
 
 def explain(error: ValidationError) -> str:

@@ -141,7 +141,7 @@ def _settings() -> str:
         default = field.default
         if field.default_factory is not None:
             default = "{}"
-        shown = "" if default is None or default is PydanticUndefined else f"`{default}`"
+        shown = "" if default is PydanticUndefined or default in (None, ()) else f"`{default}`"
         meaning = (field.description or "").replace("|", "\\|")
         lines.append(f"| `{ENVIRONMENT_PREFIX}{name.upper()}` | {shown} | {meaning} |")
     return "\n".join(lines) + "\n"

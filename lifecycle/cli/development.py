@@ -109,7 +109,10 @@ async def _servers(settings: Settings, *, fresh: bool) -> AsyncIterator[Servers]
 
 
 def _on(servers: Servers, settings: Settings, keys_file: Path, **changes: object) -> Settings:
-    """The settings, on these servers, with keys of their own unless some are set."""
+    """The settings, on these servers, with keys of their own unless some are set.
+
+    What is started here is for trying out, whatever the environment: it speaks to nobody outside.
+    """
     if settings.keys_file is None:
         ensure_file(keys_file)
     if settings.database_url is None:
@@ -117,10 +120,10 @@ def _on(servers: Servers, settings: Settings, keys_file: Path, **changes: object
         changes["database_owner_url"] = None
     return settings.model_copy(
         update={
+            "environment": "development",
             "kafka_bootstrap_servers": servers.kafka_bootstrap_servers,
             "database_url": SecretStr(servers.database_url),
             "keys_file": settings.keys_file or keys_file,
-            "environment": "development",
             "kafka_request_timeout_ms": max(settings.kafka_request_timeout_ms, REQUEST_MS_MAX),
             **changes,
         }
@@ -401,6 +404,8 @@ def _write_environment(own: Settings, settings: Settings) -> Path | None:
         addresses["database_owner_url"] = required(own, "database_owner_url")
     if not addresses:
         return None
+    # As for the worker here: who speaks to servers of this machine is not in production.
+    addresses["environment"] = own.environment
     path = settings.local_dir / ENVIRONMENT_FILE
     lines = [
         f"export {variable_of(name)}={shlex.quote(value)}\n" for name, value in addresses.items()

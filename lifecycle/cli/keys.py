@@ -10,7 +10,10 @@ from typing import Annotated
 
 import typer
 
-keys = typer.Typer(no_args_is_help=True, help="Make, look at and rotate the keys file.")
+keys = typer.Typer(
+    no_args_is_help=True,
+    help="Make, look at and rotate the keys file; compare it with the database.",
+)
 
 
 class Kind(StrEnum):
@@ -65,6 +68,50 @@ def list_keys(
     key_work.list_keys(file, as_json=as_json)
 
 
+@keys.command("check")
+def check(file: _File = None) -> None:
+    """Compare a file with the keys that the database knows; exit 1 when they don't fit.
+
+    Says what a worker with this file would say at its start. Needs `LIFECYCLE_DATABASE_URL`.
+
+    Example: `lifecycle keys check`
+    """
+    from lifecycle.cli import key_work  # noqa: PLC0415 - see above
+
+    key_work.check(file)
+
+
+@keys.command("adopt")
+def adopt(file: _File = None) -> None:
+    """Make the keys of a file known to the database, so that workers may use them.
+
+    A worker that has a key which the database does not know, or lacks one that it knows, does not
+    start. So first give every worker the file with the new key staged (`keys rotate --stage`), then
+    adopt it. Safe to run again. Needs `LIFECYCLE_DATABASE_URL`.
+
+    Example: `lifecycle keys adopt`
+    """
+    from lifecycle.cli import key_work  # noqa: PLC0415 - see above
+
+    key_work.adopt(file)
+
+
+@keys.command("forget")
+def forget(
+    kid: Annotated[str, typer.Argument(help="The name of a key.", metavar="KID")],
+) -> None:
+    """Make the database forget a key that is in use no more, before it leaves the keys file.
+
+    A data key that no number is encrypted with, or, while there is no number at all, any key. Needs
+    the rights of the owner: `LIFECYCLE_DATABASE_OWNER_URL`, or `LIFECYCLE_DATABASE_URL` without it.
+
+    Example: `lifecycle keys forget data-1a2b3c4d`
+    """
+    from lifecycle.cli import key_work  # noqa: PLC0415 - see above
+
+    key_work.forget(kid)
+
+
 @keys.command("rotate")
 def rotate(
     file: _File = None,
@@ -80,10 +127,10 @@ def rotate(
 ) -> None:
     """Add a new key of each kind and make it the current one; the old ones stay readable.
 
-    Workers read the file when they start. Where several run: `rotate --stage`, restart each of
-    them, then `rotate` and restart them again: so none meets a key that it does not have. Publish
-    `keys public` last. Fingerprint keys are all in use for ever: each one added makes every
-    number's entry longer, so they are rotated only when named.
+    Workers read the file when they start. Where several run: `rotate --stage`, give each of them
+    the file, `keys adopt`, restart them, then `rotate` and restart them again: so none meets a key
+    that it does not have. Publish `keys public` last. Fingerprint keys are all in use for ever:
+    each one added makes every number's entry longer, so they are rotated only when named.
 
     Example: `lifecycle keys rotate keys.json --kind data`
     """
@@ -95,6 +142,9 @@ def rotate(
 @keys.command("public")
 def public(file: _File = None) -> None:
     """Print what issuers encrypt with: the public part of the current keys, as a JWK Set.
+
+    Each names the `alg` and the `enc` of the JWE that it is for: RSA-OAEP-256 or ECDH-ES, with
+    A256GCM. Nothing else is taken.
 
     Example: `lifecycle keys public keys.json > public.json`
     """

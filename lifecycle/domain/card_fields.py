@@ -8,7 +8,7 @@ card's id, number and expiry are made by the platform, a registered card's come 
 from lifecycle.domain import months
 from lifecycle.domain.cards import Card, Origin
 from lifecycle.domain.commands import Activate, Create, Register, Renew, Replace
-from lifecycle.domain.credentials import VIRTUAL_PAN_DIGITS_MIN, Credentials
+from lifecycle.domain.credentials import VIRTUAL_PAN_DIGITS_MIN, Credentials, member
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.fields import Refusal
 from lifecycle.domain.guards import Case, generated_expiry_is_later
@@ -146,7 +146,7 @@ def refused_by_credentials(case: Case, *, is_answer_asked: bool) -> Refusal | No
             refusal = _renewed_number_refused(case, command)
         case Activate(encrypted_data=str()) if is_answer_asked and _asks_for_cvv(case):
             opened = context.opened
-            refusal = Refusal(opened) if isinstance(opened, ErrorCode) else None
+            refusal = opened if isinstance(opened, Refusal) else None
     return refusal
 
 
@@ -181,9 +181,9 @@ def _renewed_number_refused(case: Case, command: Renew) -> Refusal | None:
     # In place the expiries are those of the command, which were judged before.
     if not replaces_card(case.reason_code):
         if not _is_later(credentials.exp, card.exp):
-            return _wrong("encryptedData")
+            return _wrong(member("exp"))
         if auxiliary is not None and not _is_later(auxiliary, card.auxiliary_exp):
-            return _wrong("encryptedData")
+            return _wrong(member("auxiliaryExp"))
     return None
 
 
@@ -191,10 +191,13 @@ def _number_refused(context: Context, form: Form) -> Refusal | None:
     """DECRYPTION_FAILED, PAN_LUHN_INVALID, then PAN_NOT_REUSABLE (design.md 5)."""
     opened = context.opened
     if opened is None:
-        # Nobody could open it: the service has no keys.
-        return Refusal(ErrorCode.DECRYPTION_FAILED)
-    if isinstance(opened, ErrorCode):
-        return Refusal(opened)
+        # Nobody could open it.
+        return Refusal(
+            ErrorCode.DECRYPTION_FAILED,
+            sentence="This service has no keys that open encryptedData.",
+        )
+    if isinstance(opened, Refusal):
+        return opened
     if form is Form.VIRTUAL and len(opened.pan) < VIRTUAL_PAN_DIGITS_MIN:
-        return Refusal(ErrorCode.PAN_LUHN_INVALID)
+        return Refusal(ErrorCode.PAN_LUHN_INVALID, member("pan"))
     return None if context.pan_is_free else Refusal(ErrorCode.PAN_NOT_REUSABLE)

@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.errors import SENTENCE, ErrorCode
+from lifecycle.domain.fields import Refusal
 
+ENCRYPTED_DATA = "encryptedData"
 PAN_DIGITS_MIN, PAN_DIGITS_MAX = 10, 19
 VIRTUAL_PAN_DIGITS_MIN = 13
 LAST_DIGITS_SHOWN = 4
@@ -23,7 +25,10 @@ _MEMBERS = {
     "cvv": re.compile(r"[0-9]{3,4}").fullmatch,
 }
 _NUMBERS = ("pan", "auxiliaryPan")
-_KNOWN = frozenset({*_MEMBERS, *_NUMBERS})
+_PAIR = ("auxiliaryPan", "auxiliaryExp")
+# In the order in which they are named: of several faults the first is told.
+_KNOWN = dict.fromkeys(("pan", "exp", "psn", "auxiliaryPan", "auxiliaryExp", "cvv"))
+_UNKNOWN_MEMBER = f"A member of encryptedData is none of {', '.join(_KNOWN)}."
 # Each digit twice, and the digits of that added up.
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
@@ -62,24 +67,30 @@ class Credentials:
         return any(number in text for text in texts for number in numbers)
 
 
-def judge_credentials(plaintext: Mapping[str, object]) -> Credentials | ErrorCode:
+def judge_credentials(plaintext: Mapping[str, object]) -> Credentials | Refusal:
     """The credentials in an opened `encryptedData`, or why it holds none (domain.md 4, 8).
 
     FIELD_INVALID_FORMAT when a member is missing, unknown or malformed, or both numbers are the
     same; PAN_LUHN_INVALID when one has another length than 10 to 19 digits or a wrong check digit.
+    The refusal names the member, but for an unknown one: its name may hold anything.
     """
+    refusal = _refused_as_texts(plaintext)
+    if refusal is not None:
+        return refusal
     found = _texts(plaintext)
-    if found is None or "pan" not in found or "exp" not in found:
-        return ErrorCode.FIELD_INVALID_FORMAT
-    if ("auxiliaryPan" in found) != ("auxiliaryExp" in found):
-        return ErrorCode.FIELD_INVALID_FORMAT
-    if any(not test(found[name]) for name, test in _MEMBERS.items() if name in found):
-        return ErrorCode.FIELD_INVALID_FORMAT
-    if any(not is_pan(found[name]) for name in _NUMBERS if name in found):
-        return ErrorCode.PAN_LUHN_INVALID
+    needed = _PAIR if any(name in found for name in _PAIR) else ()
+    for name in ("pan", "exp", *needed):
+        if name not in found:
+            return _malformed(name, SENTENCE[ErrorCode.FIELD_MISSING])
+    for name, test in _MEMBERS.items():
+        if name in found and not test(found[name]):
+            return _malformed(name)
+    for name in _NUMBERS:
+        if name in found and not is_pan(found[name]):
+            return Refusal(ErrorCode.PAN_LUHN_INVALID, member(name))
     if found.get("auxiliaryPan") == found["pan"]:
         # Two numbers of one card are two numbers.
-        return ErrorCode.FIELD_INVALID_FORMAT
+        return _malformed("auxiliaryPan", SENTENCE[ErrorCode.FIELD_INVALID_VALUE])
     return Credentials(
         pan=found["pan"],
         exp=found["exp"],
@@ -90,13 +101,17 @@ def judge_credentials(plaintext: Mapping[str, object]) -> Credentials | ErrorCod
     )
 
 
-def judge_cvv(plaintext: Mapping[str, object]) -> str | ErrorCode:
+def judge_cvv(plaintext: Mapping[str, object]) -> str | Refusal:
     """The answer of an ACTIVATE with the method CVV; empty when there is none (domain.md 8).
 
     It has no pattern: a wrong answer of any form is ACTIVATION_FAILED, as it is with LAST4.
     """
-    found = _texts(plaintext)
-    return ErrorCode.FIELD_INVALID_FORMAT if found is None else found.get("cvv", "")
+    return _refused_as_texts(plaintext) or _texts(plaintext).get("cvv", "")
+
+
+def member(name: str) -> str:
+    """A member of `encryptedData`, as errors name it."""
+    return f"{ENCRYPTED_DATA}.{name}"
 
 
 def is_pan(text: str) -> bool:
@@ -110,15 +125,20 @@ def passes_luhn(digits: str) -> bool:
     return (doubled + sum(int(digit) for digit in digits[::-2])) % 10 == 0
 
 
-def _texts(plaintext: Mapping[str, object]) -> dict[str, str] | None:
-    """The members that are there, as texts; None if one is unknown or no text."""
-    found = {}
-    for name, value in plaintext.items():
-        if name not in _KNOWN:
-            return None
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            return None
-        found[name] = value
-    return found
+def _refused_as_texts(plaintext: Mapping[str, object]) -> Refusal | None:
+    """What is wrong with the names and JSON types of the members."""
+    if not plaintext.keys() <= _KNOWN.keys():
+        return Refusal(ErrorCode.FIELD_INVALID_FORMAT, ENCRYPTED_DATA, _UNKNOWN_MEMBER)
+    for name in _KNOWN:
+        if not isinstance(plaintext.get(name), str | None):
+            return _malformed(name, "A field has the wrong JSON type, it must be a string.")
+    return None
+
+
+def _texts(plaintext: Mapping[str, object]) -> dict[str, str]:
+    """The members that are there."""
+    return {name: value for name, value in plaintext.items() if isinstance(value, str)}
+
+
+def _malformed(name: str, sentence: str | None = None) -> Refusal:
+    return Refusal(ErrorCode.FIELD_INVALID_FORMAT, member(name), sentence)

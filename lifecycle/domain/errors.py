@@ -69,7 +69,7 @@ SENTENCE: dict[ErrorCode, str] = {
     ErrorCode.CARD_DELETED: "The card was deleted.",
     ErrorCode.CARD_NOT_ACTIVE: "The card is not ACTIVE.",
     ErrorCode.VIRTUAL_CARD_LIMIT_REACHED: "The real card has as many virtual cards as it may have.",
-    ErrorCode.DECRYPTION_FAILED: "encryptedData does not open with any key of this service.",
+    ErrorCode.DECRYPTION_FAILED: "encryptedData does not open with the key that it names.",
     ErrorCode.PAN_LUHN_INVALID: "The card number has a wrong length or check digit.",
     ErrorCode.PAN_NOT_REUSABLE: "The card number is, or was, the number of another card.",
     ErrorCode.BIN_RANGE_EXHAUSTED: "The BIN range of the product has no free card numbers left.",
@@ -114,7 +114,8 @@ ADVICE: dict[ErrorCode, str] = {
     " first.",
     ErrorCode.VIRTUAL_CARD_LIMIT_REACHED: "Delete virtual cards of this real card that are not"
     " used.",
-    ErrorCode.DECRYPTION_FAILED: "Encrypt for a key that `lifecycle keys public` prints now.",
+    ErrorCode.DECRYPTION_FAILED: "Encrypt for a key that `lifecycle keys public` prints, with its"
+    " `alg` and `enc`; `error` says more closely what was wrong.",
     ErrorCode.PAN_LUHN_INVALID: "Check the number: 10 to 19 digits, 13 to 19 of a virtual card, and"
     " the last is its check digit.",
     ErrorCode.PAN_NOT_REUSABLE: "Send another number; one that has left with a card never returns.",

@@ -172,10 +172,14 @@ _REQUESTOR_TYPES = frozenset(RequestorType)
 
 
 class Refusal(NamedTuple):
-    """An error code, and the field (its name on the wire) that it is about."""
+    """An error code, and the field (its name on the wire) that it is about.
+
+    `sentence` says more closely what is wrong than the sentence of the code (`errors.SENTENCE`).
+    """
 
     code: ErrorCode
     field: str | None = None
+    sentence: str | None = None
 
 
 class Judged(NamedTuple):

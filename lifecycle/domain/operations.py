@@ -10,6 +10,7 @@ from lifecycle.domain.commands import CardCommand, Requestor
 from lifecycle.domain.consumers import Consumer, ConsumerState
 from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.fields import Refusal
 from lifecycle.domain.products import Product, ProductTerms
 
 
@@ -127,7 +128,7 @@ class Context(NamedTuple):
     generated_card_id_in_use: bool = False
     predecessor: Card | None = None
     generated_last4: str | ErrorCode | None = None
-    opened: Credentials | ErrorCode | None = None
+    opened: Credentials | Refusal | None = None
     pan_is_free: bool = False
     card_cvv_matches: bool | None = None
     new_card: Card | None = None

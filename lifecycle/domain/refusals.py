@@ -28,7 +28,7 @@ def refused(
     subject: Card | Consumer | Product | None,
 ) -> Decision:
     """The FAILED operation. Its error names the field at fault, never the value."""
-    sentence = SENTENCE[refusal.code]
+    sentence = refusal.sentence or SENTENCE[refusal.code]
     return Decision(
         kind=kind,
         status=Status.FAILED,

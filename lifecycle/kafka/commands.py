@@ -25,6 +25,7 @@ from lifecycle.domain.commands import (
     SubjectKind,
     subject_of,
 )
+from lifecycle.domain.credentials import ENCRYPTED_DATA
 from lifecycle.domain.defaults import default_reason_code, default_requestor, default_state
 from lifecycle.kafka import cloudevents, sensitive
 from lifecycle.kafka.partitioner import key_of
@@ -32,13 +33,12 @@ from lifecycle.kafka.records import DeadLetterCode, RawRecord, RefusedError, sho
 from lifecycle.kafka.refusing import bounded, refuse_card_numbers, refuse_fields
 from lifecycle.kafka.strict_json import parse_object
 
-__all__ = ["Broken", "Parsed", "RawRecord", "parse"]
+__all__ = ["ENCRYPTED_DATA", "Broken", "Parsed", "RawRecord", "parse"]
 
 MAX_COMMAND_BYTES_DEFAULT = 65_536
 """`LIFECYCLE_MAX_COMMAND_BYTES` when it is not set: of the value alone, headers don't count."""
 
 CONTENT_HASH_BYTES = 16
-ENCRYPTED_DATA = "encryptedData"
 
 
 class Parsed(NamedTuple):

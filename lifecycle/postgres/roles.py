@@ -48,6 +48,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = MappingProxyType(
         "dead_letter": {Role.WORKER: _APPEND, Role.READER: _READ},
         "dispatch": {Role.WORKER: "SELECT, INSERT, DELETE", Role.READER: _READ},
         "intake_batch": {Role.WORKER: _APPEND, Role.READER: _READ},
+        "known_key": {Role.WORKER: _APPEND},
         "lane_in": {Role.WORKER: _KEEP, Role.READER: _READ},
         "lane_out": {Role.WORKER: _KEEP, Role.READER: _READ},
         "lane_pub": {Role.WORKER: _KEEP, Role.READER: _READ},
@@ -66,6 +67,7 @@ FUNCTIONS: Mapping[str, frozenset[Role]] = MappingProxyType(
     {
         "ensure_operation_partitions(integer)": frozenset({Role.WORKER}),
         "forbid_change()": frozenset(),
+        "known_key_stays()": frozenset(),
         "make_insert_only(regclass)": frozenset(),
         "retired_pan_stays()": frozenset(),
     }

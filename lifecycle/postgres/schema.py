@@ -5,7 +5,7 @@ Apart from `migrate.py`, so that a worker does not load Alembic to compare two w
 
 from lifecycle.postgres.connection import Pool
 
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0017"
 """The newest revision in `migrations/versions`; a test compares the two."""
 
 PARTITION_WEEKS_AHEAD = 8

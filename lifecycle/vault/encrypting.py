@@ -14,6 +14,7 @@ from joserfc.jwk import Key, import_key
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lifecycle.vault.keys import (
+    CONTENT_ENCRYPTION,
     KEYS_MAX,
     OPENING,
     Algorithm,
@@ -21,7 +22,6 @@ from lifecycle.vault.keys import (
     Status,
     read_public_file,
 )
-from lifecycle.vault.opening import CONTENT_ENCRYPTION
 
 PLAINTEXT_BYTES_MAX = 5_000
 """Whatever is longer has more than the 8,192 characters of encryptedData once it is encrypted."""

@@ -50,6 +50,13 @@ class Fingerprints:
         """The same for what is no JSON object: the plaintext as it is."""
         return self._of_bytes(b"plaintext\0", plaintext)
 
+    def of_text(self, text: str) -> str:
+        """What stands for an encryptedData as it was sent, when it does not open.
+
+        Keyed as well: a sender may have put a card number there in clear.
+        """
+        return self._of_bytes(b"text\0", text.encode("utf-8", "surrogatepass"))
+
     def _of_bytes(self, use: bytes, message: bytes) -> str:
         return "hmac-sha256:" + digest(self._keys[0], use + message, "sha256").hex()
 

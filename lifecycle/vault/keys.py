@@ -5,7 +5,6 @@ a failed command months later. Errors name the file and the `kid`, never anythin
 """
 
 import os
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +18,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey, import_key
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lifecycle.risks import is_open_to_others
+
 _log = structlog.get_logger(__name__)
 
 FILE_BYTES_MAX = 1024 * 1024
@@ -30,7 +31,6 @@ RSA_BITS_MAX = 4096
 CURVES = frozenset({"P-256", "P-384", "P-521", "X25519"})
 DATA_KEY_BYTES = 32
 FINGERPRINT_KEY_BYTES_MIN = 32
-_OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
 
 
 class KeysError(Exception):
@@ -51,6 +51,8 @@ class Algorithm(StrEnum):
 
 
 OPENING = frozenset({Algorithm.RSA_OAEP_256, Algorithm.ECDH_ES})
+CONTENT_ENCRYPTION = "A256GCM"
+"""The `enc` that goes with them in encryptedData."""
 
 
 class Status(StrEnum):
@@ -157,8 +159,8 @@ def read_file(path: Path) -> bytes:
     Raises:
         KeysError: it can't be read, or is longer than a keys file may be.
     """
-    content, mode = _read(path)
-    if mode & _OTHERS_MAY_READ:
+    content, found = _read(path)
+    if is_open_to_others(found):
         _log.warning("keys_file_open_to_others", file=str(path), advice=f"chmod 600 {path}")
     return content
 
@@ -172,16 +174,16 @@ def read_public_file(path: Path) -> bytes:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[bytes, int]:
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            found = os.fstat(file.fileno())
             content = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise KeysError(f"the keys file {path} can't be read: {error.strerror}") from error
     if len(content) > FILE_BYTES_MAX:
         raise KeysError(f"the keys file {path} has more than {FILE_BYTES_MAX} bytes")
-    return content, mode
+    return content, found
 
 
 def parse_keys(content: bytes, path: Path) -> KeyRing:
@@ -284,7 +286,10 @@ def _unfit(jwk: Jwk, path: Path, why: str) -> KeysError:
 
 
 def public_jwks(ring: KeyRing) -> dict[str, list[dict[str, Any]]]:
-    """What issuers encrypt with: the public part of the current keys for encryptedData."""
+    """What issuers encrypt with: the public part of the current keys for encryptedData.
+
+    Each says the `alg` and the `enc` that it is for; a JWK may have members beyond RFC 7517's.
+    """
     return {
         "keys": [
             {
@@ -292,6 +297,7 @@ def public_jwks(ring: KeyRing) -> dict[str, list[dict[str, Any]]]:
                 "kid": key.kid,
                 "use": "enc",
                 "alg": key.algorithm.value,
+                "enc": CONTENT_ENCRYPTION,
             }
             for key in ring.keys
             if key.algorithm in OPENING and key.status is Status.CURRENT

@@ -20,9 +20,11 @@ import structlog
 from joserfc import jwe
 from joserfc.errors import JoseError
 
-from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.credentials import ENCRYPTED_DATA
+from lifecycle.domain.errors import SENTENCE, ErrorCode
+from lifecycle.domain.fields import Refusal
 from lifecycle.vault.fingerprints import Fingerprints
-from lifecycle.vault.keys import OPENING, Algorithm, Key, KeyRing
+from lifecycle.vault.keys import CONTENT_ENCRYPTION, OPENING, Algorithm, Key, KeyRing
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +36,6 @@ HEADER_BRACKETS_MAX = 8
 PLAINTEXT_BRACKETS_MAX = 8
 """The credentials are one flat object. Without a limit, deep nesting ends the parser's stack."""
 SEGMENTS = 5
-CONTENT_ENCRYPTION = "A256GCM"
 
 OPENED_INLINE_MAX = 2
 """So few are opened at once without a thread: handing them over takes as long as opening them."""
@@ -48,6 +49,27 @@ _REGISTRY = jwe.JWERegistry(
 _FORBIDDEN_HEADERS = ("zip", "crit")
 _BRACKET = re.compile(rb"[\[{]")
 
+# What an error says. It depends on the header alone, which everyone who can send the text can read;
+# whatever happens once a key is tried has one sentence, so that nothing can be learned from it.
+TAKEN = f"{' or '.join(sorted(OPENING))} with {CONTENT_ENCRYPTION}"
+"""The `alg` and the `enc` of a text that is opened."""
+NOT_COMPACT = (
+    f"encryptedData is no compact JWE: {SEGMENTS} parts in base64url with dots between them, the"
+    " first of them a short JSON header."
+)
+ALGORITHM_NOT_TAKEN = f"The alg in the header of encryptedData is not taken; taken is {TAKEN}."
+ENCRYPTION_NOT_TAKEN = f"The enc in the header of encryptedData is not taken; taken is {TAKEN}."
+HEADER_NOT_TAKEN = "The header of encryptedData holds {name}, which is not taken; leave it out."
+NO_SUCH_KEY = (
+    "This service has no key of the kid and alg that the header of encryptedData names; encrypt for"
+    " one that it publishes."
+)
+NO_CURRENT_KEY = (
+    "The header of encryptedData names no kid, and this service publishes no key of its alg."
+)
+DOES_NOT_OPEN = SENTENCE[ErrorCode.DECRYPTION_FAILED]
+NO_OBJECT = "encryptedData opens, but what it holds is no JSON object in UTF-8."
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -55,16 +77,17 @@ class Opened:
 
     `content` is a JSON object, its members not yet judged. `identity` stands for the text in the
     content of its command (design.md 5, "Same content"): equal for equal plaintexts; for what does
-    not open, the text itself.
+    not open, for equal texts. `text_identity` is equal for equal texts in any case. Both are keyed.
     """
 
     content: Mapping[str, object] | None = field(repr=False)
-    failure: ErrorCode | None
+    failure: Refusal | None
     identity: str = field(repr=False)
+    text_identity: str = field(repr=False)
 
 
 class _RefusedError(Exception):
-    """The text is not one that this service opens."""
+    """The text is not one that this service opens: says why, and repeats nothing of it."""
 
 
 class Opener:
@@ -89,18 +112,23 @@ class Opener:
 
     def open(self, text: str) -> Opened:
         """Open one text. Never raises for anything that a text may hold; the cost is bounded."""
+        text_identity = self._fingerprints.of_text(text)
         if len(text) > ENCRYPTED_DATA_CHARACTERS_MAX:
-            return Opened(None, ErrorCode.FIELD_INVALID_FORMAT, text)
-        plaintext = self._plaintext(text)
-        if plaintext is None:
-            return Opened(None, ErrorCode.DECRYPTION_FAILED, text)
+            too_long = Refusal(ErrorCode.FIELD_INVALID_FORMAT, ENCRYPTED_DATA)
+            return Opened(None, too_long, text_identity, text_identity)
+        try:
+            plaintext = self._plaintext(text)
+        except _RefusedError as refused:
+            shut = Refusal(ErrorCode.DECRYPTION_FAILED, sentence=str(refused))
+            return Opened(None, shut, text_identity, text_identity)
         try:
             content = _json_object(plaintext)
             identity = self._fingerprints.of_content(content)
         except ValueError:
+            no_object = Refusal(ErrorCode.FIELD_INVALID_FORMAT, ENCRYPTED_DATA, NO_OBJECT)
             identity = self._fingerprints.of_plaintext(plaintext)
-            return Opened(None, ErrorCode.FIELD_INVALID_FORMAT, identity)
-        return Opened(content, None, identity)
+            return Opened(None, no_object, identity, text_identity)
+        return Opened(content, None, identity, text_identity)
 
     async def open_all(self, texts: Sequence[str]) -> list[Opened]:
         """Open many texts, equal ones once, without stopping the event loop; in their order."""
@@ -125,58 +153,71 @@ class Opener:
     def _open_share(self, texts: Sequence[str]) -> list[Opened]:
         return [self.open(text) for text in texts]
 
-    def _plaintext(self, text: str) -> bytes | None:
-        """What the text holds; None when it does not open."""
+    def _plaintext(self, text: str) -> bytes:
+        """What the text holds.
+
+        Raises:
+            _RefusedError: it does not open.
+        """
+        key = self._key(_header(text))
         try:
-            return self._decrypted(text)
-        except (_RefusedError, JoseError, ValueError):
-            return None
+            plaintext = jwe.decrypt_compact(text, key.material, registry=_REGISTRY).plaintext
+        except (JoseError, ValueError):
+            raise _RefusedError(DOES_NOT_OPEN) from None
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a text is hostile: whatever a library makes of
             # it, its command fails and its neighbours go on. Only the name: the rest may tell.
             _log.warning("encrypted_data_unexpected_error", error=type(error).__name__)
-            return None
-
-    def _decrypted(self, text: str) -> bytes:
-        header = _header(text)
-        algorithm = header.get("alg")
-        if algorithm not in OPENING or header.get("enc") != CONTENT_ENCRYPTION:
-            raise _RefusedError
-        if any(name in header for name in _FORBIDDEN_HEADERS):
-            raise _RefusedError
-        key = self._key(header, Algorithm(algorithm))
-        if key is None:
-            raise _RefusedError
-        plaintext = jwe.decrypt_compact(text, key.material, registry=_REGISTRY).plaintext
+            raise _RefusedError(DOES_NOT_OPEN) from None
         assert plaintext is not None, "what was decrypted has a plaintext, be it empty"
         return plaintext
 
-    def _key(self, header: Mapping[str, Any], algorithm: Algorithm) -> Key | None:
-        """The one key to try. Without a `kid` it is the current one that we publish."""
-        kid = header.get("kid")
+    def _key(self, header: Mapping[str, Any]) -> Key:
+        """The one key to try. Without a `kid` it is the current one that we publish.
+
+        Raises:
+            _RefusedError: there is none, or the header asks for what is not taken.
+        """
+        alg, kid = header.get("alg"), header.get("kid")
+        if not isinstance(alg, str) or alg not in OPENING:
+            raise _RefusedError(ALGORITHM_NOT_TAKEN)
+        if header.get("enc") != CONTENT_ENCRYPTION:
+            raise _RefusedError(ENCRYPTION_NOT_TAKEN)
+        for name in _FORBIDDEN_HEADERS:
+            if name in header:
+                raise _RefusedError(HEADER_NOT_TAKEN.format(name=name))
+        algorithm = Algorithm(alg)
         if kid is None:
-            return self._ring.current(algorithm)
+            current = self._ring.current(algorithm)
+            if current is None:
+                raise _RefusedError(NO_CURRENT_KEY)
+            return current
         key = self._ring.by_kid(kid) if isinstance(kid, str) else None
-        return key if key is not None and key.algorithm is algorithm else None
+        if key is None or key.algorithm is not algorithm:
+            raise _RefusedError(NO_SUCH_KEY)
+        return key
 
 
 def _header(text: str) -> Mapping[str, Any]:
     """The header of a compact JWE.
 
     Raises:
-        _RefusedError, ValueError: this is none.
+        _RefusedError: this is none.
     """
     segments = text.split(".")
     if len(segments) != SEGMENTS or len(segments[0]) > HEADER_CHARACTERS_MAX:
-        raise _RefusedError
-    encoded = segments[0].encode("ascii")
-    decoded = urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4))
-    if len(_BRACKET.findall(decoded)) > HEADER_BRACKETS_MAX:
-        raise _RefusedError
-    header = orjson.loads(decoded)
+        raise _RefusedError(NOT_COMPACT)
+    try:
+        encoded = segments[0].encode("ascii")
+        decoded = urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4))
+        if len(_BRACKET.findall(decoded)) > HEADER_BRACKETS_MAX:
+            raise _RefusedError(NOT_COMPACT)
+        header = orjson.loads(decoded)
+    except ValueError:
+        raise _RefusedError(NOT_COMPACT) from None
     if not isinstance(header, dict):
-        raise _RefusedError
+        raise _RefusedError(NOT_COMPACT)
     return cast("Mapping[str, Any]", header)
 
 

@@ -92,7 +92,7 @@ class Deciding:
         assert taken.operation_id is not None
         known = self._content_hash_of(tracked, taken.operation_id)
         if known is not None:
-            if known == parsed.content_hash:
+            if _is_content_of(taken, parsed, known):
                 outcome.duplicates += 1
                 return
             outcome.dead_letters += 1
@@ -176,3 +176,10 @@ class Deciding:
         """The first fields of a `Context`."""
         zone = self._settings.issuer_time_zones.get(issuer_id, "UTC")
         return time_ms, tracked.chain.version_time_ms, zone
+
+
+def _is_content_of(taken: Taken, parsed: Parsed, known: bytes) -> bool:
+    """Whether `known` is the hash of the command's content (design.md 5, "Same content")."""
+    if known == parsed.content_hash:
+        return True
+    return taken.opening is not None and known in taken.opening.other_hashes

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lifecycle.domain.commands import Activate
 from lifecycle.domain.credentials import Credentials, judge_credentials, judge_cvv
-from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.fields import Refusal
 from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, Parsed, content_hash_of
 from lifecycle.kafka.records import DeadLetterCode, RawRecord
 from lifecycle.kafka.requests import ParsedReply
@@ -34,12 +34,15 @@ class Vault:
 class Opening(NamedTuple):
     """What `encryptedData` of one record holds; `cvv` for an ACTIVATE, credentials for others.
 
-    `content_hash` is empty for a reply, which is no command.
+    `content_hash` is empty for a reply, which is no command. `other_hashes`: by which the very same
+    command may have been recorded before, when its text did not open yet (its key came later), or
+    by the version that recorded such a text without a key.
     """
 
-    credentials: Credentials | ErrorCode | None
-    cvv: str | ErrorCode | None
+    credentials: Credentials | Refusal | None
+    cvv: str | Refusal | None
     content_hash: bytes
+    other_hashes: tuple[bytes, ...] = ()
 
 
 def vault_with(ring: KeyRing) -> Vault:
@@ -113,12 +116,17 @@ def _judge(parsed: Parsed | ParsedReply | Broken, opened: Opened) -> Opening:
     assert isinstance(parsed, Parsed), "a broken record holds nothing to open"
     assert parsed.content is not None
     content_hash = content_hash_of(parsed.content, opened.identity)
+    other_hashes = (content_hash_of(parsed.content, opened.text_identity), parsed.content_hash)
+    credentials: Credentials | Refusal | None = None
+    cvv: str | Refusal | None = None
     if opened.content is None:
-        return Opening(opened.failure, opened.failure, content_hash)
-    if isinstance(parsed.command, Activate):
+        credentials = cvv = opened.failure
+    elif isinstance(parsed.command, Activate):
         cvv = judge_cvv(opened.content)
-        return Opening(cvv if isinstance(cvv, ErrorCode) else None, cvv, content_hash)
-    return Opening(judge_credentials(opened.content), None, content_hash)
+        credentials = cvv if isinstance(cvv, Refusal) else None
+    else:
+        credentials = judge_credentials(opened.content)
+    return Opening(credentials, cvv, content_hash, other_hashes)
 
 
 def without_number_elsewhere(

@@ -43,10 +43,11 @@ from lifecycle.postgres.schema import check_schema, ensure_partitions, needless_
 from lifecycle.postgres.subjects import ChainBrokenError
 from lifecycle.settings import Settings, SettingsError
 from lifecycle.supervision import supervised
-from lifecycle.vault.keys import KeysError, load_keys
+from lifecycle.vault.keys import KeyRing, KeysError, load_keys
 from lifecycle.vault.sealing import SealError
 from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.failures import is_of_one_record
+from lifecycle.worker.known_keys import keys_in_use
 from lifecycle.worker.lanes import OwnedLanes
 from lifecycle.worker.metrics import BATCH_SECONDS, STANDSTILL_SECONDS, count_outcomes
 from lifecycle.worker.opening import (
@@ -96,13 +97,16 @@ async def run_worker(
     # the collector walks everything that was ever imported, again and again, and finds nothing.
     gc.freeze()
     gc.set_threshold(*_COLLECTOR_THRESHOLDS)
-    vault = _open_vault(settings)
+    ring = _load_keys(settings)
+    vault: Vault | None = None
     patience = Patience(settings.retry_ms_max)
     pool = await patiently(patience, lambda: open_pool(settings))
     try:
         await patiently(patience, lambda: check_schema(pool))
         if settings.environment == "production":
             await patiently(patience, lambda: _tell_needless_rights(pool))
+        ring = await patiently(patience, lambda: _keys_in_use(settings, pool, ring))
+        vault = None if ring is None else vault_with(ring)
         await patiently(patience, lambda: check_topics(settings))
         # Another worker may hold rows that these wait for, paused inside a transaction.
         await patiently(patience, lambda: ensure_partitions(pool))
@@ -129,14 +133,35 @@ async def _tell_needless_rights(pool: Pool) -> None:
         )
 
 
-def _open_vault(settings: Settings) -> Vault | None:
+def _load_keys(settings: Settings) -> KeyRing | None:
+    """The keys of the file; None without one, which production refuses.
+
+    Raises:
+        SettingsError: there is none and must be one, or it can't be used.
+    """
     if settings.keys_file is None:
+        if settings.environment == "production":
+            raise SettingsError(
+                "LIFECYCLE_KEYS_FILE is not set: without keys cards get no numbers and nothing"
+                " encrypted opens. `lifecycle keys generate FILE` makes some; to try things out"
+                " without, LIFECYCLE_ENVIRONMENT=development."
+            )
         log.warning("no_keys", consequence="cards get no numbers, and nothing encrypted opens")
         return None
     try:
-        return vault_with(load_keys(settings.keys_file))
+        return load_keys(settings.keys_file)
     except KeysError as error:
         raise SettingsError(f"LIFECYCLE_KEYS_FILE: {error}") from error
+
+
+async def _keys_in_use(settings: Settings, pool: Pool, ring: KeyRing | None) -> KeyRing | None:
+    try:
+        return await keys_in_use(pool, ring)
+    except KeysError as error:
+        named = (
+            "LIFECYCLE_KEYS_FILE" if ring is None else f"LIFECYCLE_KEYS_FILE: {settings.keys_file}"
+        )
+        raise SettingsError(f"{named}: {error}.") from error
 
 
 class _Worker:

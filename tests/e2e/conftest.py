@@ -123,6 +123,7 @@ async def new_world(servers: Servers) -> AsyncIterator[World]:
                 {
                     **inherited,
                     "PATH": f"{PROGRAM.parent}{os.pathsep}{inherited['PATH']}",
+                    "LIFECYCLE_ENVIRONMENT": "development",
                     "LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
                     "LIFECYCLE_DATABASE_URL": login_of(url, roles, Role.WORKER),
                     "LIFECYCLE_DATABASE_OWNER_URL": login_of(url, roles, Role.OWNER),

@@ -423,3 +423,66 @@ async def test_a_login_without_the_rights_of_a_worker_is_a_wrong_setting(world: 
     assert result.exit_code == 2, result
     assert "(LIFECYCLE_DATABASE_URL) refuses us: permission denied" in result.err
     assert "Traceback" not in result.err
+
+
+async def test_a_worker_whose_keys_the_database_does_not_know_ends_with_2_and_says_what_to_do(
+    empty_world: World, tmp_path: Path
+) -> None:
+    """docs/decisions/0040: and `keys check` says so before."""
+    await empty_world.ok("migrate")
+    await empty_world.ok("topics", "create")
+    assert "is known now" in await empty_world.ok("keys", "adopt")
+    assert "known already" in await empty_world.ok("keys", "adopt")
+    await empty_world.ok("keys", "check")
+
+    other_file = tmp_path / "other.json"
+    await empty_world.ok("keys", "generate", str(other_file))
+    other = empty_world.on(LIFECYCLE_KEYS_FILE=str(other_file))
+    for command, code in ((["worker"], 2), (["keys", "check"], 1), (["keys", "adopt"], 2)):
+        result = await other.run(*command)
+        assert (result.exit_code, result.out) == (code, ""), command
+        assert "which the database knows: give this process the newest keys file" in result.err
+    without = await empty_world.on(LIFECYCLE_KEYS_FILE="").run("worker")
+    assert without.exit_code == 2
+    assert "LIFECYCLE_KEYS_FILE" in without.err
+
+    rotated = await empty_world.ok("keys", "rotate", "--kind", "fingerprint")
+    assert "lifecycle keys adopt" in rotated
+    kid = rotated.split()[1]
+    for command, code in ((["worker"], 2), (["keys", "check"], 1)):
+        result = await empty_world.run(*command)
+        assert result.exit_code == code
+        assert kid in result.err
+        assert "lifecycle keys adopt" in result.err
+    assert f"fingerprint: {kid} is known now" in await empty_world.ok("keys", "adopt")
+    async with empty_world.worker():
+        await create_cards(empty_world, "numbered")
+    for used in (kid, "unheard-of"):
+        result = await empty_world.run("keys", "forget", used)
+        assert (result.exit_code, result.out) == (1, "")
+        assert used in result.err
+
+    staged = (await empty_world.ok("keys", "rotate", "--kind", "data", "--stage")).split()[1]
+    assert f"{staged} is staged, and not known yet" in await empty_world.ok("keys", "check")
+    await empty_world.ok("keys", "adopt")
+    assert "is forgotten" in await empty_world.ok("keys", "forget", staged)
+
+
+async def test_in_production_a_worker_runs_as_safely_as_its_settings_say(
+    empty_world: World,
+) -> None:
+    """docs/decisions/0041."""
+    await empty_world.ok("migrate")
+    await empty_world.ok("topics", "create")
+    production = empty_world.on(LIFECYCLE_ENVIRONMENT="")
+    for command in (["worker"], ["migrate"], ["topics", "check"], ["watch"], ["keys", "check"]):
+        result = await production.run(*command)
+        assert (result.exit_code, result.out) == (2, "")
+        assert "LIFECYCLE_INSECURE_ALLOWED=kafka-plaintext" in result.err
+        assert "LIFECYCLE_INSECURE_ALLOWED=database-unverified" in result.err
+    allowed = production.on(LIFECYCLE_INSECURE_ALLOWED="kafka-plaintext,database-unverified")
+    without_keys = await allowed.on(LIFECYCLE_KEYS_FILE="").run("worker")
+    assert without_keys.exit_code == 2
+    assert "LIFECYCLE_KEYS_FILE is not set" in without_keys.err
+    async with allowed.worker():
+        await create_cards(allowed, "in-production")

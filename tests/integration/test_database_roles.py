@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -21,6 +22,7 @@ from lifecycle.settings import Settings
 from lifecycle.telemetry import configure_logging
 from tests.support.ground import connected, login_of, own_database, own_roles, with_database
 from tests.support.worker import running_worker
+from tests.unit.vault_keys import write_keys
 
 _DATA = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _NEVER = ("TRUNCATE", "REFERENCES", "TRIGGER")
@@ -36,6 +38,7 @@ _RIGHTS = {
     "dead_letter": ("SI", "S"),
     "dispatch": ("SID", "S"),
     "intake_batch": ("SI", "S"),
+    "known_key": ("SI", ""),
     "lane_in": ("SIU", "S"),
     "lane_out": ("SIU", "S"),
     "lane_pub": ("SIU", "S"),
@@ -417,6 +420,7 @@ async def test_two_installations_on_one_server_do_not_meet(
 async def test_a_worker_with_needless_rights_says_so_in_production(  # noqa: PLR0913, PLR0917 - fixtures
     ground: Settings,
     template: str,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     login: str,
     environment: str,
@@ -425,8 +429,14 @@ async def test_a_worker_with_needless_rights_says_so_in_production(  # noqa: PLR
     assert ground.database_owner_url is not None
     superuser = ground.database_owner_url.get_secret_value()
     address = superuser if login == "superuser" else login_of(superuser, template, Role(login))
+    keys_file = tmp_path / "keys.json"
+    write_keys(keys_file)  # production does not start without
     settings = ground.model_copy(
-        update={"database_url": SecretStr(address), "environment": environment}
+        update={
+            "database_url": SecretStr(address),
+            "environment": environment,
+            "keys_file": keys_file,
+        }
     )
     configure_logging(settings)
     async with running_worker(settings), connected(ground):

@@ -22,6 +22,7 @@ from lifecycle.domain.consumers import Consumer, ConsumerState
 from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.decide import decide_card, decide_consumer, decide_product, decide_reply
 from lifecycle.domain.errors import RAISED_BY, SENTENCE, ErrorCode
+from lifecycle.domain.fields import Refusal
 from lifecycle.domain.operations import Context, Decision, Ignored, Pending, Reply
 from lifecycle.domain.products import ActivationMethod, Form, Product, ProductTerms
 from tests.oracle.fields import Data
@@ -208,11 +209,11 @@ def _card_or_none(data: Data | None) -> Card | None:
     return None if data is None else card_from(data)
 
 
-def _opened_from(data: Data | str | None) -> Credentials | ErrorCode | None:
+def _opened_from(data: Data | str | None) -> Credentials | Refusal | None:
     if data is None:
         return None
     if isinstance(data, str):
-        return ErrorCode(data)
+        return Refusal(ErrorCode(data))
     return Credentials(
         pan=data["pan"],
         exp=data["exp"],

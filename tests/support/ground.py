@@ -28,9 +28,11 @@ from tests.support.waiting import until
 
 PARTITIONS = 3
 
-# Short limits, so that a test sees soon what an operator would see later. Small polls and small
+# In development a worker takes servers of this machine as they are, and works without keys. Short
+# limits, so that a test sees soon what an operator would see later. Small polls and small
 # publications, so that a few hundred commands already lie in many transactions.
 _DEFAULTS: dict[str, Any] = {
+    "environment": "development",
     "partitions": PARTITIONS,
     "poll_records_max": 50,
     "publish_rows_max": 50,

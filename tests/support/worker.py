@@ -161,6 +161,8 @@ def _as_environment(settings: Settings) -> dict[str, str]:
         if isinstance(value, SecretStr)
         else json.dumps(value)
         if isinstance(value, dict)
+        else ",".join(value)
+        if isinstance(value, tuple)
         else str(value)
         for name, value in values.items()
     }

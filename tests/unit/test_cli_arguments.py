@@ -55,6 +55,8 @@ NEED_DATABASE = [
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server is set, and none could be reached by chance."""
+    # What production refuses of an address is told elsewhere, in `test_risks.py`.
+    monkeypatch.setenv("LIFECYCLE_ENVIRONMENT", "development")
     monkeypatch.setenv("LIFECYCLE_KAFKA_BOOTSTRAP_SERVERS", "")
     monkeypatch.setenv("LIFECYCLE_DATABASE_URL", "")
 

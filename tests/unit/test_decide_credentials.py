@@ -8,9 +8,16 @@ from lifecycle.domain.credentials import (
     judge_cvv,
     passes_luhn,
 )
+from lifecycle.domain.errors import SENTENCE, ErrorCode
+from lifecycle.domain.fields import Refusal
 
 PAN = "4000001234567899"
 RIGHT: dict[str, object] = {"pan": PAN, "exp": "0930"}
+
+
+def refusal_of(judged: object) -> Refusal:
+    assert isinstance(judged, Refusal)
+    return judged
 
 
 def test_number_and_expiry_are_enough() -> None:
@@ -34,29 +41,74 @@ def test_all_that_a_card_may_have_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "member"),
     [
-        {},
-        {"pan": PAN},
-        {"exp": "0930"},
-        {**RIGHT, "pan": 4000001234567899},
-        {**RIGHT, "pan": None},
-        {**RIGHT, "exp": "1330"},
-        {**RIGHT, "exp": "930"},
-        {**RIGHT, "exp": "0930\n"},
-        {**RIGHT, "exp": "٠٩٣٠"},
-        {**RIGHT, "psn": "1"},
-        {**RIGHT, "cvv": "12"},
-        {**RIGHT, "cvv": "12345"},
-        {**RIGHT, "auxiliaryPan": PAN},
-        {**RIGHT, "auxiliaryExp": "0930"},
-        {**RIGHT, "auxiliaryPan": PAN, "auxiliaryExp": "0930"},
-        {**RIGHT, "holder": "ANN"},
-        {**RIGHT, "pan": "4000001234567890", "exp": "13"},
+        ({}, ".pan"),
+        ({"pan": PAN}, ".exp"),
+        ({"exp": "0930"}, ".pan"),
+        ({**RIGHT, "pan": 4000001234567899}, ".pan"),
+        ({**RIGHT, "pan": None}, ".pan"),
+        ({**RIGHT, "exp": "1330"}, ".exp"),
+        ({**RIGHT, "exp": "12/29"}, ".exp"),
+        ({**RIGHT, "exp": 930}, ".exp"),
+        ({**RIGHT, "exp": "930"}, ".exp"),
+        ({**RIGHT, "exp": "0930\n"}, ".exp"),
+        ({**RIGHT, "exp": "٠٩٣٠"}, ".exp"),
+        ({**RIGHT, "psn": "1"}, ".psn"),
+        ({**RIGHT, "psn": 1}, ".psn"),
+        ({**RIGHT, "cvv": "12"}, ".cvv"),
+        ({**RIGHT, "cvv": "12345"}, ".cvv"),
+        ({**RIGHT, "cvv": 123}, ".cvv"),
+        ({**RIGHT, "cvv": {}}, ".cvv"),
+        ({**RIGHT, "auxiliaryPan": PAN}, ".auxiliaryExp"),
+        ({**RIGHT, "auxiliaryPan": ["0"], "auxiliaryExp": "0930"}, ".auxiliaryPan"),
+        ({**RIGHT, "auxiliaryExp": "0930"}, ".auxiliaryPan"),
+        ({**RIGHT, "auxiliaryExp": "1/30", "auxiliaryPan": PAN}, ".auxiliaryExp"),
+        ({**RIGHT, "auxiliaryPan": PAN, "auxiliaryExp": "0930"}, ".auxiliaryPan"),
+        ({**RIGHT, "holder": "ANN"}, ""),
+        ({**RIGHT, "4000001234567899": None}, ""),
+        ({**RIGHT, "pan": "4000001234567890", "exp": "13"}, ".exp"),
     ],
 )
-def test_what_is_malformed_is_told_before_a_wrong_number(broken: dict[str, object]) -> None:
-    assert judge_credentials(broken) == "FIELD_INVALID_FORMAT"
+def test_what_is_malformed_is_named_and_told_before_a_wrong_number(
+    broken: dict[str, object], member: str
+) -> None:
+    refusal = refusal_of(judge_credentials(broken))
+    assert refusal[:2] == ("FIELD_INVALID_FORMAT", f"encryptedData{member}")
+
+
+def test_of_several_faults_the_same_one_is_told_whatever_order_they_come_in() -> None:
+    broken = {**RIGHT, "psn": 1, "exp": "13", "cvv": "1", "auxiliaryPan": 5}
+    first = judge_credentials(broken)
+    assert judge_credentials(dict(reversed(broken.items()))) == first
+    assert refusal_of(first).field == "encryptedData.psn"
+
+
+def test_an_unknown_member_is_told_without_its_name_and_with_those_that_are_known() -> None:
+    """Its name may hold anything, a card number too."""
+    for judge in (judge_credentials, judge_cvv):
+        refusal = refusal_of(judge({**RIGHT, "4000001234567899": "x"}))
+        assert refusal.sentence == (
+            "A member of encryptedData is none of pan, exp, psn, auxiliaryPan, auxiliaryExp, cvv."
+        )
+
+
+def test_what_is_wrong_with_a_member_is_told_apart() -> None:
+    told = [
+        refusal_of(judge_credentials(broken)).sentence
+        for broken in (
+            {**RIGHT, "exp": 1229},
+            {"pan": PAN},
+            {**RIGHT, "exp": "12/29"},
+            {**RIGHT, "auxiliaryPan": PAN, "auxiliaryExp": "0930"},
+        )
+    ]
+    assert told == [
+        "A field has the wrong JSON type, it must be a string.",
+        SENTENCE[ErrorCode.FIELD_MISSING],
+        None,
+        SENTENCE[ErrorCode.FIELD_INVALID_VALUE],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -64,9 +116,11 @@ def test_what_is_malformed_is_told_before_a_wrong_number(broken: dict[str, objec
     ["4000001234567890", "0" * 9, "0" * 20, "4000 0012 3456 7899", "", "٤" * 16],
 )
 def test_a_number_has_10_to_19_digits_and_the_right_check_digit(pan: str) -> None:
-    assert judge_credentials({**RIGHT, "pan": pan}) == "PAN_LUHN_INVALID"
+    refusal = refusal_of(judge_credentials({**RIGHT, "pan": pan}))
+    assert refusal == ("PAN_LUHN_INVALID", "encryptedData.pan", None)
     auxiliary = {**RIGHT, "auxiliaryPan": pan, "auxiliaryExp": "0930"}
-    assert judge_credentials(auxiliary) == "PAN_LUHN_INVALID"
+    refusal = refusal_of(judge_credentials(auxiliary))
+    assert refusal == ("PAN_LUHN_INVALID", "encryptedData.auxiliaryPan", None)
 
 
 @pytest.mark.parametrize("pan", ["0000000000", "79927398713", "6304000000000000000"])
@@ -108,5 +162,6 @@ def test_the_answer_of_an_activation_is_any_text() -> None:
     assert judge_cvv({"cvv": "123"}) == "123"
     assert judge_cvv({"cvv": "not a cvv"}) == "not a cvv"
     assert judge_cvv({}) == ""
-    assert judge_cvv({"cvv": 123}) == "FIELD_INVALID_FORMAT"
-    assert judge_cvv({"cvv": "123", "pin": "1234"}) == "FIELD_INVALID_FORMAT"
+    for broken, field in (({"cvv": 123}, ".cvv"), ({"cvv": "123", "pin": "1234"}, "")):
+        refusal = refusal_of(judge_cvv(broken))
+        assert refusal[:2] == ("FIELD_INVALID_FORMAT", f"encryptedData{field}")

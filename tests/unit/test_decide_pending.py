@@ -11,6 +11,7 @@ from lifecycle.domain.cards import TERMINAL, Card, State
 from lifecycle.domain.consumers import ConsumerState
 from lifecycle.domain.decide import decide_card, decide_reply
 from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.fields import Refusal
 from lifecycle.domain.operations import Context, Decision, Ignored, Pending, Reply, Status
 from tests.unit.deciding import (
     CREDENTIALS,
@@ -110,7 +111,7 @@ class TestRenewWithoutANumber:
         ("context", "code"),
         [
             (with_credentials(opened=None), "FIELD_MISSING"),
-            (with_credentials(opened=ErrorCode.DECRYPTION_FAILED), "DECRYPTION_FAILED"),
+            (with_credentials(opened=Refusal(ErrorCode.DECRYPTION_FAILED)), "DECRYPTION_FAILED"),
             (with_credentials(pan_is_free=False), "PAN_NOT_REUSABLE"),
             (with_credentials(opened=replace(CREDENTIALS, exp="1127")), "FIELD_INVALID_VALUE"),
             (with_credentials(new_card=a_card(card_id="card-2")), "CARD_ID_IN_USE"),

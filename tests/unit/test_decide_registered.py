@@ -10,6 +10,7 @@ import pytest
 from lifecycle.domain.cards import TERMINAL, Card, Origin, State
 from lifecycle.domain.consumers import ConsumerState
 from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.fields import Refusal
 from lifecycle.domain.operations import Context, Decision
 from lifecycle.domain.products import ActivationMethod
 from tests.unit.deciding import (
@@ -63,13 +64,19 @@ class TestRegister:
         assert refused(None, "REGISTER", inactive, name="?") == "CONSUMER_NOT_ACTIVE"
 
     def test_what_opened_badly_is_refused_with_its_code(self) -> None:
-        assert refused(None, "REGISTER", with_credentials(opened=None)) == "DECRYPTION_FAILED"
+        nobody = decided(None, "REGISTER", with_credentials(opened=None))
+        assert nobody.error_code == "DECRYPTION_FAILED"
+        assert nobody.error == "This service has no keys that open encryptedData."
         for code in (ErrorCode.DECRYPTION_FAILED, ErrorCode.PAN_LUHN_INVALID):
-            assert refused(None, "REGISTER", with_credentials(opened=code)) == code
+            badly = with_credentials(opened=Refusal(code, "encryptedData.pan", "Said closely."))
+            decision = decided(None, "REGISTER", badly)
+            assert decision.error_code == code
+            assert decision.error == "Said closely. Field: encryptedData.pan."
 
     def test_a_virtual_card_has_13_digits_at_least(self) -> None:
         short = with_credentials(opened=SHORT)
         assert refused(None, "REGISTER", short) == "PAN_LUHN_INVALID"
+        assert str(decided(None, "REGISTER", short).error).endswith(" Field: encryptedData.pan.")
         shortest = with_credentials(opened=replace(CREDENTIALS, pan="4000001234562"))
         assert after(None, "REGISTER", shortest).last4 == "4562"
         plastic = with_credentials(opened=SHORT, product=PHYSICAL)
@@ -358,8 +365,8 @@ class TestRenewUnderAnotherId:
         [
             ({}, {"new_exp": "0931"}, "newExp"),
             ({}, {"new_auxiliary_exp": "0831"}, "newAuxiliaryExp"),
-            ({"exp": "1127"}, {}, "encryptedData"),
-            ({"auxiliary_exp": "1126"}, {}, "encryptedData"),
+            ({"exp": "1127"}, {}, "encryptedData.exp"),
+            ({"auxiliary_exp": "1126"}, {}, "encryptedData.auxiliaryExp"),
         ],
     )
     def test_what_does_not_fit_its_number_is_named(
@@ -491,7 +498,7 @@ class TestCvv:
         )
 
     def test_what_does_not_open_is_told_before(self) -> None:
-        shut = a_context(opened=ErrorCode.DECRYPTION_FAILED, card_cvv_matches=None)
+        shut = a_context(opened=Refusal(ErrorCode.DECRYPTION_FAILED), card_cvv_matches=None)
         assert refused(self.CARD, "ACTIVATE", shut, encrypted_data="a.b") == "DECRYPTION_FAILED"
         inactive = shut._replace(consumer_state=ConsumerState.INACTIVE)
         assert refused(self.CARD, "ACTIVATE", inactive, encrypted_data="a.b") == (

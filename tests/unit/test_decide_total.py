@@ -22,6 +22,7 @@ from lifecycle.domain.commands import (
 from lifecycle.domain.consumers import ConsumerState
 from lifecycle.domain.decide import decide_card, decide_reply
 from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.fields import Refusal
 from lifecycle.domain.operations import Context, Decision, Ignored, Pending, Reply, Status
 from lifecycle.domain.products import ActivationMethod
 from tests.unit.deciding import (
@@ -96,13 +97,16 @@ def any_command(draw: st.DrawFn) -> CardCommand:
     return command
 
 
+SHUT = Refusal(ErrorCode.DECRYPTION_FAILED)
+
+
 @st.composite
 def any_context(draw: st.DrawFn) -> Context:
     codes = [None, ErrorCode.DECRYPTION_FAILED, ErrorCode.BIN_RANGE_EXHAUSTED]
     return a_context(
         consumer_state=draw(st.none() | st.sampled_from(ConsumerState)),
         product=draw(st.sampled_from([None, VIRTUAL, PHYSICAL])),
-        opened=draw(st.sampled_from([CREDENTIALS, CREDENTIALS, *codes])),
+        opened=draw(st.sampled_from([CREDENTIALS, CREDENTIALS, None, SHUT])),
         generated_last4=draw(st.sampled_from(["1111", *codes])),
         pan_is_free=draw(st.booleans()),
         card_cvv_matches=draw(st.sampled_from([None, True, False])),

@@ -13,8 +13,11 @@ from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
 from lifecycle.domain.credentials import Credentials, judge_credentials
 from lifecycle.domain.errors import ErrorCode
+from lifecycle.domain.fields import Refusal
+from lifecycle.vault import opening
 from lifecycle.vault.encrypting import encrypt_for
-from lifecycle.vault.keys import Algorithm, public_jwks
+from lifecycle.vault.fingerprints import fingerprints_with
+from lifecycle.vault.keys import Algorithm, KeyRing, public_jwks
 from lifecycle.vault.opening import ENCRYPTED_DATA_CHARACTERS_MAX, Opened, Opener
 from tests.unit.vault_keys import PLAINTEXT, encrypted, fingerprints, opener, ring, ring_of
 
@@ -56,11 +59,25 @@ def with_header(text: str, **changes: Any) -> str:  # noqa: ANN401 - JSON
     return urlsafe_b64encode(changed).rstrip(b"=").decode() + "." + rest
 
 
+def fingerprint_jwk(kid: str) -> dict[str, Any]:
+    """A new fingerprint key, as a keys file has it."""
+    return {**OctKey.generate_key(256).as_dict(private=True), "kid": kid, "alg": "HS256"}
+
+
 def fails(text: str, failure: ErrorCode) -> Opened:
     opened = opener().open(text)
-    assert opened.failure is failure
+    assert opened.failure is not None
+    assert opened.failure.code is failure
     assert opened.content is None
     return opened
+
+
+def told(text: str, *, by: Opener | None = None) -> str | None:
+    """Why a text does not open, as the operation's error says it."""
+    opened = (by or opener()).open(text)
+    assert opened.failure is not None
+    assert opened.failure.code is DOES_NOT_OPEN
+    return opened.failure.sentence
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.RSA_OAEP_256, Algorithm.ECDH_ES])
@@ -209,8 +226,8 @@ def test_deep_nesting_in_a_header_does_not_open() -> None:
 
 def test_more_than_8192_characters_are_malformed_and_not_opened() -> None:
     longest = "x" * ENCRYPTED_DATA_CHARACTERS_MAX
-    assert fails(longest, DOES_NOT_OPEN).identity == longest
-    assert fails(longest + "x", MALFORMED).identity == longest + "x"
+    fails(longest, DOES_NOT_OPEN)
+    assert fails(longest + "x", MALFORMED).failure == Refusal(MALFORMED, "encryptedData")
 
 
 @pytest.mark.parametrize(
@@ -237,13 +254,16 @@ def test_more_than_8192_characters_are_malformed_and_not_opened() -> None:
 def test_what_opens_and_is_no_json_object_is_malformed(plaintext: bytes) -> None:
     first, second = (fails(encrypted(plaintext), MALFORMED) for _ in range(2))
     assert first.identity == second.identity
+    assert first.failure == Refusal(MALFORMED, "encryptedData", opening.NO_OBJECT)
 
 
 def test_the_members_are_judged_by_the_domain() -> None:
     for plaintext in ({}, {"pan": 1, "exp": "1229"}, {**PLAINTEXT, "other": "x"}):
         content = opener().open(encrypted(plaintext)).content
         assert content == plaintext
-        assert judge_credentials(content) is MALFORMED
+        judged = judge_credentials(content)
+        assert isinstance(judged, Refusal)
+        assert judged.code is MALFORMED
 
 
 def test_a_member_that_is_null_counts_as_absent() -> None:
@@ -269,15 +289,128 @@ def test_other_content_has_another_identity() -> None:
     assert len({opener().open(encrypted(other)).identity for other in others}) == len(others)
 
 
-def test_what_does_not_open_has_its_text_as_identity() -> None:
-    for text in ("", "x", with_header(encrypted(PLAINTEXT), kid="unknown")):
-        assert fails(text, DOES_NOT_OPEN).identity == text
+def test_what_does_not_open_is_the_same_as_an_equal_text_only() -> None:
+    """design.md 5, "Same content"."""
+    texts = ["", "x", "x" * 9_000, with_header(encrypted(PLAINTEXT), kid="unknown")]
+    identities = [opener().open(text).identity for text in texts]
+    assert len(set(identities)) == len(texts)
+    assert [opener().open(text).identity for text in texts] == identities
+
+
+def test_what_stands_for_a_text_that_does_not_open_is_keyed() -> None:
+    """A card number that was sent in clear by mistake can't be guessed from its hash."""
+    number = PLAINTEXT["pan"]
+    other_keys = Opener(ring(), fingerprints_with(ring_of([fingerprint_jwk("other")])))
+    here, there = (one.open(number) for one in (opener(), other_keys))
+    assert number not in here.identity
+    assert here.identity != there.identity
+
+
+def test_what_stands_for_a_text_stays_when_a_fingerprint_key_is_added() -> None:
+    """docs/decisions/0015: only the oldest key makes it."""
+    oldest, added = fingerprint_jwk("oldest"), fingerprint_jwk("added") | {"status": "next"}
+    before, after = (
+        Opener(ring(), fingerprints_with(ring_of(jwks))) for jwks in ([oldest], [oldest, added])
+    )
+    for text in ("rubbish", encrypted(PLAINTEXT)):
+        assert before.open(text).identity == after.open(text).identity
+
+
+def test_a_text_is_known_again_once_its_key_is_there() -> None:
+    """It did not open where its key was not known yet, and opens now: the very same command."""
+    text = encrypted(PLAINTEXT, Algorithm.ECDH_ES)
+    rsa_only = KeyRing(tuple(ring().of(Algorithm.RSA_OAEP_256)))
+    earlier, now = Opener(rsa_only, fingerprints()).open(text), opener().open(text)
+    assert earlier.failure is not None
+    assert now.content == PLAINTEXT
+    assert now.identity != earlier.identity
+    assert now.text_identity == earlier.identity
+
+
+# --- why it does not open: as much as can be said without telling anything of a key
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "4000000000000002", "a.b.c", '{"protected":"eyJ9"}', "\u00e9.b.c.d.e", "W10.b.c.d.e"],
+)
+def test_what_is_no_compact_jwe_is_told_so(text: str) -> None:
+    assert told(text) == opening.NOT_COMPACT
+
+
+@pytest.mark.parametrize("alg", [None, "RSA-OAEP", "dir", 1, ["RSA-OAEP-256"]])
+def test_an_alg_that_is_not_taken_is_told_with_those_that_are(alg: object) -> None:
+    sentence = told(with_header(encrypted(PLAINTEXT), alg=alg))
+    assert sentence == opening.ALGORITHM_NOT_TAKEN
+    assert all(taken in sentence for taken in ("RSA-OAEP-256", "ECDH-ES", "A256GCM"))
+
+
+@pytest.mark.parametrize("enc", [None, "A128GCM", "A256CBC-HS512", 1])
+def test_an_enc_that_is_not_taken_is_told_with_the_one_that_is(enc: object) -> None:
+    sentence = told(with_header(encrypted(PLAINTEXT), enc=enc))
+    assert sentence == opening.ENCRYPTION_NOT_TAKEN
+    assert "A256GCM" in sentence
+
+
+@pytest.mark.parametrize("name", ["zip", "crit"])
+def test_a_header_that_is_not_taken_is_told_by_its_name(name: str) -> None:
+    sentence = told(with_header(encrypted(PLAINTEXT), **{name: "DEF"}))
+    assert sentence is not None
+    assert f"holds {name}," in sentence
+
+
+def test_a_kid_that_no_key_has_is_told_and_not_repeated() -> None:
+    sensitive = "4000000000000002"
+    sentence = told(with_header(encrypted(PLAINTEXT), kid=sensitive))
+    assert sentence == opening.NO_SUCH_KEY
+    assert sensitive not in sentence
+
+
+def test_the_kid_of_a_key_for_something_else_is_not_told_from_an_unknown_one() -> None:
+    for algorithm in (Algorithm.ECDH_ES, Algorithm.A256GCM, Algorithm.HS256):
+        other = ring().current(algorithm)
+        assert other is not None
+        assert told(with_header(encrypted(PLAINTEXT), kid=other.kid)) == opening.NO_SUCH_KEY
+
+
+def test_without_a_kid_an_alg_that_has_no_current_key_is_told() -> None:
+    rsa_only = Opener(KeyRing(tuple(ring().of(Algorithm.RSA_OAEP_256))), fingerprints())
+    text = made(ECKey.generate_key("P-256"), alg="ECDH-ES")
+    assert told(text, by=rsa_only) == opening.NO_CURRENT_KEY
+
+
+def test_whatever_fails_once_a_key_is_tried_is_told_alike() -> None:
+    """Nothing may be learned of a key from what is said."""
+    head, _, tag = encrypted(PLAINTEXT).rpartition(".")
+    wrapped = encrypted(PLAINTEXT).split(".")
+    failures = [
+        made(RSAKey.generate_key(2048)),
+        made(ECKey.generate_key("P-256"), alg="ECDH-ES"),
+        f"{head}.{'A' * len(tag)}",
+        f"{head}.A",
+        ".".join([wrapped[0], "AAAA", *wrapped[2:]]),
+        with_header(encrypted(PLAINTEXT, Algorithm.ECDH_ES), epk=1),
+        with_header(encrypted(PLAINTEXT), typ="other"),
+    ]
+    assert {told(text) for text in failures} == {opening.DOES_NOT_OPEN}
+
+
+def test_every_reason_fits_into_the_error_of_an_operation() -> None:
+    """domain.md 5: at most 256 characters."""
+    sentences = [
+        *(opening.NOT_COMPACT, opening.ALGORITHM_NOT_TAKEN, opening.ENCRYPTION_NOT_TAKEN),
+        *(opening.HEADER_NOT_TAKEN, opening.NO_SUCH_KEY, opening.NO_CURRENT_KEY),
+        *(opening.DOES_NOT_OPEN, opening.NO_OBJECT),
+    ]
+    assert all(
+        len(f"{sentence} Field: encryptedData.auxiliaryExp.") <= 256 for sentence in sentences
+    )
 
 
 def test_an_opened_text_shows_nothing_of_itself() -> None:
     text = encrypted(PLAINTEXT)
     opened = opener().open(text)
-    for secret in (PLAINTEXT["pan"], text, opened.identity):
+    for secret in (PLAINTEXT["pan"], text, opened.identity, opened.text_identity):
         assert secret not in repr(opened)
 
 
@@ -286,7 +419,7 @@ async def test_many_are_opened_in_their_order_on_threads() -> None:
     texts = [encrypted({"pan": pan}, Algorithm.ECDH_ES) for pan in pans]
     opened = await opener().open_all([*texts, "broken"])
     assert [one.content and one.content["pan"] for one in opened[:-1]] == pans
-    assert opened[-1].failure is DOES_NOT_OPEN
+    assert opened[-1].failure == Refusal(DOES_NOT_OPEN, sentence=opening.NOT_COMPACT)
 
 
 async def test_a_few_are_opened_in_place_and_equal_ones_once(
@@ -310,10 +443,10 @@ async def test_a_few_are_opened_in_place_and_equal_ones_once(
 
 async def test_the_event_loop_goes_on_while_many_are_opened() -> None:
     texts = [encrypted({"n": str(number)}, Algorithm.ECDH_ES) for number in range(200)]
-    opening = asyncio.ensure_future(opener().open_all(texts))
+    all_opened = asyncio.ensure_future(opener().open_all(texts))
     turns = 0
-    while not opening.done():
+    while not all_opened.done():
         await asyncio.sleep(0)
         turns += 1
     assert turns > 10
-    assert all(one.failure is None for one in opening.result())
+    assert all(one.failure is None for one in all_opened.result())

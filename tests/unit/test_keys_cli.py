@@ -67,6 +67,8 @@ def test_rotate_makes_the_kind_that_is_named_anew_and_without_one_all_but_the_fi
 def test_what_is_encrypted_for_the_public_keys_opens_with_the_private_ones(file: Path) -> None:
     public = file.with_name("public.json")
     public.write_text(lifecycle("keys", "public").stdout)
+    taken = {(jwk["alg"], jwk["enc"]) for jwk in json.loads(public.read_text())["keys"]}
+    assert taken == {("RSA-OAEP-256", "A256GCM"), ("ECDH-ES", "A256GCM")}
     public.chmod(0o644)
     for arguments in ([], ["--kind", "ecdh"], ["--to", str(public)]):
         done = lifecycle("encrypt", *arguments, given=json.dumps(PLAINTEXT))
@@ -86,7 +88,10 @@ def test_of_a_keys_file_with_old_and_staged_keys_the_current_one_is_encrypted_fo
     assert header["kid"] == current.kid
 
 
-def test_a_warning_of_the_files_rights_is_not_among_what_is_printed(file: Path) -> None:
+def test_a_warning_of_the_files_rights_is_not_among_what_is_printed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_ENVIRONMENT", "development")
     file.chmod(0o644)
     assert len(json.loads(lifecycle("keys", "public").stdout)["keys"]) == 2
 
