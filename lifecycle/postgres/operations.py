@@ -4,6 +4,7 @@ A row holds the bytes of its event as they are published, so that whoever publis
 a crash, publishes the same.
 """
 
+import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ async def copy_operations(connection: asyncpg.Connection, rows: Sequence[Operati
 
 async def copy_dead_letters(connection: asyncpg.Connection, rows: Sequence[DeadLetterRow]) -> None:
     """Append dead letters; they are published with the events of their partition's lane."""
+    # Of half a million headers, which a record may have, both take most of a second.
+    headers = await asyncio.to_thread(lambda: [_pack_headers(row.headers) for row in rows])
     await connection.copy_records_to_table(
         "dead_letter",
         columns=[
@@ -117,9 +120,9 @@ async def copy_dead_letters(connection: asyncpg.Connection, rows: Sequence[DeadL
             (
                 *(row.source, row.partition, row.command_offset, row.code, row.error, row.key),
                 row.value,
-                _pack_headers(row.headers),
+                packed,
             )
-            for row in rows
+            for row, packed in zip(rows, headers, strict=True)
         ],
     )
 
@@ -242,7 +245,7 @@ async def load_dead_letters(
         """
         SELECT source, command_offset, code, error, key, value, headers
         FROM (
-            SELECT *, sum(coalesce(octet_length(value), 0)) OVER (
+            SELECT *, sum(coalesce(octet_length(value), 0) + octet_length(headers)) OVER (
                 ORDER BY source, command_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             ) AS bytes_before
             FROM (
@@ -260,6 +263,10 @@ async def load_dead_letters(
         DEAD_LETTERS_AT_ONCE_MAX,
         DEAD_LETTER_BYTES_AT_ONCE_MAX,
     )
+    return await asyncio.to_thread(_dead_letters, partition, rows)
+
+
+def _dead_letters(partition: int, rows: Sequence[asyncpg.Record]) -> list[DeadLetterRow]:
     return [
         DeadLetterRow(
             source=Source(row[0]),
