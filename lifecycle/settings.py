@@ -141,6 +141,13 @@ class Settings(BaseSettings):
     poll_records_max: int = Field(
         2_000, ge=1, le=10_000, description="records taken in one transaction"
     )
+    poll_bytes_max: int = Field(
+        4 * 1024 * 1024,
+        ge=2 * 1024 * 1024,
+        le=64 * 1024 * 1024,
+        description="bytes of the records taken in one transaction, not compressed; one record that"
+        " is longer is taken alone",
+    )
     opened_per_transaction_max: int = Field(
         250,
         ge=1,

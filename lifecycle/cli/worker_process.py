@@ -22,6 +22,7 @@ from lifecycle.cli.exits import (
 )
 from lifecycle.http.monitoring import listening_socket, monitored
 from lifecycle.kafka.clients import KafkaError
+from lifecycle.kafka.polling import UnreadableError
 from lifecycle.postgres.durability import NotAcknowledgedError
 from lifecycle.postgres.failures import FAILURES
 from lifecycle.settings import Settings
@@ -64,6 +65,11 @@ def working(settings: Settings) -> Iterator[None]:
     except TooSlowError as error:
         raise Problem(
             f"{error}. Nothing of it was recorded, and it is not skipped. See docs/operate.md."
+        ) from error
+    except UnreadableError as error:
+        raise Problem(
+            f"{error}. Starting again mends nothing: see docs/operate.md,"
+            " 'A partition that can't be read'."
         ) from error
     except KafkaError as error:
         raise kafka_problem(addresses, error) from error

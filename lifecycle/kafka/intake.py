@@ -7,12 +7,14 @@ database say where intake stands, Kafka's committed offsets only follow for lag 
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -21,6 +23,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from lifecycle.domain.sources import Partition
 from lifecycle.kafka.clients import client_options
+from lifecycle.kafka.polling import BoundedConsumer
 from lifecycle.kafka.records import RawRecord
 from lifecycle.kafka.topics import source_topics
 from lifecycle.settings import Settings
@@ -41,7 +44,8 @@ class Intake:
     `on_poll` gets every non-empty poll, one at a time, and must not raise. `on_revoked` must give
     the lanes up before it returns, `on_assigned` must call `resume` for every partition that it
     wants to read; until then nothing is fetched from it. `on_failure` hears of what polling again
-    will not mend: records that a topic deleted before they were taken.
+    will not mend: a partition that can't be read on, a group that lets nobody in. Nothing is polled
+    after it.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Intake:
         self._on_poll = on_poll
         self._on_failure = on_failure
         self._is_stopping = False
+        self._settings = settings
         # The offset of the first record of each partition, by topic and partition.
         self._in_hand: dict[tuple[str, int], int] = {}
         self._broker = KafkaBroker(
@@ -67,7 +72,7 @@ class Intake:
             request_timeout_ms=settings.kafka_request_timeout_ms,
             apply_types=False,
             serializer=None,
-            logger=_PollErrors(on_failure),
+            logger=_Warnings(),
             graceful_timeout=_STOP_SECONDS_MAX,
         )
         self._subscriber = self._broker.subscriber(
@@ -81,6 +86,7 @@ class Intake:
             max_records=settings.poll_records_max,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES_MAX,
+            fetch_max_bytes=settings.poll_bytes_max,
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=settings.session_timeout_ms // 3,
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
@@ -98,6 +104,21 @@ class Intake:
         Raises:
             KafkaError, OSError: the brokers can't be reached.
         """
+        await self._broker.connect()
+        # FastStream has no parameter for the class of the consumer.
+        config = self._broker.config.broker_config
+        settings = self._settings
+        config.builder = partial(
+            _IntakeConsumer,
+            **{
+                **cast("partial[object]", config.builder).keywords,
+                "on_failure": self._on_failure,
+                "failing_ms_max": settings.retry_ms_max,
+                "poll_bytes_max": settings.poll_bytes_max,
+                # A request may take so long without an error.
+                "unanswered_ms_max": max(settings.retry_ms_max, settings.kafka_request_timeout_ms),
+            },
+        )
         await self._broker.start()
         # FastStream starts it anew when it fails, for ever, and not at all when it was cancelled.
         for polling in self._subscriber.tasks:
@@ -198,20 +219,56 @@ class Intake:
             self._in_hand = {}
 
 
-class _PollErrors:
-    """Stands where FastStream wants a logger: it polls on after an error, whatever the error."""
+class _IntakeConsumer(BoundedConsumer):
+    """Tells the worker of what polling again does not mend: FastStream polls on, whatever it is."""
 
-    def __init__(self, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        *topics: str,
+        on_failure: Callable[[BaseException], None],
+        failing_ms_max: int,
+        **options: Any,  # noqa: ANN401 - aiokafka ships no types
+    ) -> None:
+        super().__init__(*topics, **options)
         self._on_failure = on_failure
+        self._failing_seconds_max = failing_ms_max / 1000
+        self._failing_since_seconds: float | None = None
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[RawRecord]]:
+        try:
+            polled = await super().getmany(
+                *partitions, timeout_ms=timeout_ms, max_records=max_records
+            )
+        except ConsumerStoppedError:
+            raise
+        except Exception as error:
+            if isinstance(error, KafkaError) and not self._fails_for_too_long():
+                raise
+            self._on_failure(error)
+            # The one error at which FastStream stops to poll.
+            raise ConsumerStoppedError from error
+        if polled or self.assignment():
+            self._failing_since_seconds = None
+        return polled
+
+    def _fails_for_too_long(self) -> bool:
+        """Whether the group has answered errors ever since, and given no partition."""
+        now = time.monotonic()
+        if self._failing_since_seconds is None:
+            self._failing_since_seconds = now
+        return now - self._failing_since_seconds > self._failing_seconds_max
+
+
+class _Warnings:
+    """Stands where FastStream wants a logger."""
 
     def log(
         self, level: int, msg: object, /, *_args: object, exc_info: object = None, **_extra: object
     ) -> None:
-        if level < logging.WARNING:
-            return
-        log.warning("poll_interrupted", message=str(msg), error=repr(exc_info))
-        if isinstance(exc_info, OffsetOutOfRangeError):
-            self._on_failure(exc_info)
+        if level >= logging.WARNING:
+            log.warning("poll_interrupted", message=str(msg), error=repr(exc_info))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types

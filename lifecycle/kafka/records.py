@@ -11,6 +11,10 @@ from typing import Protocol
 ERROR_CHARACTERS_MAX = 256
 """Longest text that says what is wrong with a record."""
 
+HEADER_OVERHEAD_BYTES = 128
+"""What a header takes in memory beside its bytes: a tuple and two objects. A record of 1 MB may
+have half a million of them."""
+
 
 class RawRecord(Protocol):
     """What the wire format reads of aiokafka's ConsumerRecord. `timestamp` is in milliseconds."""

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from lifecycle.kafka.clients import client_options
+from lifecycle.kafka.polling import BoundedConsumer
 from lifecycle.kafka.records import RawRecord
 from lifecycle.settings import Settings
 
@@ -30,8 +31,10 @@ class TailReader:
     def __init__(self, settings: Settings) -> None:
         """Prepare a reader; nothing is connected before it is entered."""
         self._seconds_max = settings.rebalance_timeout_ms / 1000
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = BoundedConsumer(
             **client_options(settings),
+            poll_bytes_max=settings.poll_bytes_max,
+            unanswered_ms_max=max(settings.retry_ms_max, settings.kafka_request_timeout_ms),
             group_id=None,
             isolation_level="read_committed",
             enable_auto_commit=False,

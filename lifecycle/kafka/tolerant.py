@@ -35,9 +35,10 @@ _OFFSET = attrgetter("offset")
 _CHUNK_RECORDS = 512
 # Our own parser takes a microsecond for each, and nothing else runs meanwhile.
 _BATCH_HEADERS_MAX = 200_000
-# What one fetched buffer may take, in memory and in time, before the fetcher asks for the rest.
+# What one fetched buffer may take, in memory and in time of its thread, before the fetcher asks for
+# the rest.
 _FETCH_PLAIN_BYTES_MAX = PLAIN_BYTES_MAX
-_FETCH_SECONDS_MAX = 0.25
+_FETCH_CPU_SECONDS_MAX = 0.25
 
 _HEADER: struct.Struct = DefaultRecordBase.HEADER_STRUCT
 _LENGTH = struct.Struct(">i")
@@ -98,10 +99,12 @@ class _Spent:
     """What the unusual batches of one fetched buffer took so far."""
 
     plain_bytes: int = 0
-    seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     def is_enough(self) -> bool:
-        return self.plain_bytes >= _FETCH_PLAIN_BYTES_MAX or self.seconds >= _FETCH_SECONDS_MAX
+        return (
+            self.plain_bytes >= _FETCH_PLAIN_BYTES_MAX or self.cpu_seconds >= _FETCH_CPU_SECONDS_MAX
+        )
 
 
 class _TolerantBatch:
@@ -134,9 +137,9 @@ class _TolerantBatch:
     def _chunks(self) -> Iterator[Iterable[Any]]:
         batch, plain = self._batch, self._raw[_HEADER.size :]
         if batch.compression_type:
-            started = time.perf_counter()
+            started = time.thread_time()
             memory, length = decompress(batch.compression_type, plain, room_before=_HEADER.size)
-            self._spent.seconds += time.perf_counter() - started
+            self._spent.cpu_seconds += time.thread_time() - started
             self._spent.plain_bytes += length or 0
             plain = memory[_HEADER.size :][:length]
             batch = None if length is None else self._as_uncompressed(memory, length)

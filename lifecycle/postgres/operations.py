@@ -4,6 +4,7 @@ A row holds the bytes of its event as they are published, so that whoever publis
 a crash, publishes the same.
 """
 
+import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,6 +122,8 @@ async def copy_operations(connection: asyncpg.Connection, rows: Sequence[Operati
 
 async def copy_dead_letters(connection: asyncpg.Connection, rows: Sequence[DeadLetterRow]) -> None:
     """Append dead letters; they are published with the events of their partition's lane."""
+    # Of half a million headers, which a record may have, both take most of a second.
+    headers = await asyncio.to_thread(lambda: [_pack_headers(row.headers) for row in rows])
     await connection.copy_records_to_table(
         "dead_letter",
         columns=[
@@ -131,9 +134,9 @@ async def copy_dead_letters(connection: asyncpg.Connection, rows: Sequence[DeadL
             (
                 *(row.source, row.partition, row.command_offset, row.code, row.error, row.key),
                 row.value,
-                _pack_headers(row.headers),
+                packed,
             )
-            for row in rows
+            for row, packed in zip(rows, headers, strict=True)
         ],
     )
 
@@ -300,6 +303,13 @@ async def load_dead_letters(  # noqa: PLR0913 - both limits, and where each of t
         _ROW_BYTES,
         bytes_max,
     )
+    # Decoding the headers of large ones takes long.
+    return await asyncio.to_thread(_dead_letters, partition, rows, bytes_max)
+
+
+def _dead_letters(
+    partition: int, rows: Sequence[asyncpg.Record], bytes_max: int
+) -> list[DeadLetterRow]:
     letters: list[DeadLetterRow] = []
     for row in rows:
         letters.append(

@@ -22,11 +22,11 @@ from lifecycle.domain.decide import (
 )
 from lifecycle.domain.operations import Context, Decision, Ignored
 from lifecycle.kafka.commands import Broken, Parsed
-from lifecycle.kafka.dead_letters import DeadLetterCode
 from lifecycle.kafka.requests import ParsedReply
 from lifecycle.postgres.subjects import Key
 from lifecycle.settings import Settings
 from lifecycle.worker.contexts import card_context
+from lifecycle.worker.letters import CONFLICT
 from lifecycle.worker.numbers import Numbers
 from lifecycle.worker.pending import (
     pending_of,
@@ -77,7 +77,7 @@ class Deciding:
         outcome.records += 1
         if isinstance(parsed, Broken):
             outcome.dead_letters += 1
-            self._recording.bury(taken, parsed.code, parsed.error)
+            self._recording.bury(taken, parsed)
             return
         outcome.foreign_partition += taken.home_lane != record.partition
         tracked = self._subjects.of(parsed.subject)
@@ -96,11 +96,7 @@ class Deciding:
                 outcome.duplicates += 1
                 return
             outcome.dead_letters += 1
-            self._recording.bury(
-                taken,
-                DeadLetterCode.IDEMPOTENCY_CONFLICT,
-                "This commandId was taken before with other content; send a new commandId.",
-            )
+            self._recording.bury(taken, CONFLICT)
             return
         decision = self._decision(taken, parsed, tracked, start_time_ms)
         if isinstance(decision, Ignored):

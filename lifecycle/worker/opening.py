@@ -4,6 +4,8 @@ Relies on `lifecycle.vault`, which opens many at once on threads, so that a burs
 not stall the event loop. What comes out is held for one batch and shows nothing of itself.
 """
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +16,7 @@ from lifecycle.domain.fields import Refusal
 from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, Parsed, content_hash_of
 from lifecycle.kafka.records import DeadLetterCode, RawRecord
 from lifecycle.kafka.requests import ParsedReply
+from lifecycle.postgres.operations import DeadLetterRow
 from lifecycle.vault.filling import Filling
 from lifecycle.vault.fingerprints import Fingerprints, fingerprints_with
 from lifecycle.vault.keys import KeyRing
@@ -51,36 +54,46 @@ def vault_with(ring: KeyRing) -> Vault:
     return Vault(Opener(ring, fingerprints), fingerprints, sealing_with(ring), Filling())
 
 
-Read = tuple[RawRecord, Parsed | ParsedReply | Broken]
-"""A record, and what was read in it."""
+class Read(NamedTuple):
+    """A record, what was read in it, and its dead letter as far as it is rendered already."""
+
+    record: RawRecord
+    parsed: Parsed | ParsedReply | Broken
+    letter: DeadLetterRow | None = None
 
 
 def portion_of(
     poll: Sequence[RawRecord],
-    parse: Callable[[RawRecord], Parsed | ParsedReply | Broken],
+    read: Callable[[RawRecord], Read],
     texts_max: int,
+    cpu_seconds_max: float = math.inf,
 ) -> tuple[list[Read], dict[tuple[str, int], int]]:
     """As many of a poll's records as have no more than `texts_max` texts to open.
 
     A partition whose next text is one too many waits with all that follows it, so that its order
     is kept; what lies on the other partitions goes ahead, and does not wait for a burst of texts.
+    All of them wait for what is left when reading has taken `cpu_seconds_max` of this thread.
     Also says from which offset each of those that wait (topic and number) is to be read again.
     """
     assert texts_max >= 1, "every portion takes the poll on"
     portion: list[Read] = []
     waits: dict[tuple[str, int], int] = {}
     texts = 0
+    until_seconds = time.thread_time() + cpu_seconds_max
     for record in poll:
         partition = (record.topic, record.partition)
         if partition in waits:
             continue
-        read = parse(record)
-        holds_text = _encrypted_data(read) is not None
+        if portion and time.thread_time() > until_seconds:
+            waits[partition] = record.offset
+            continue
+        one = read(record)
+        holds_text = _encrypted_data(one.parsed) is not None
         if holds_text and texts == texts_max:
             waits[partition] = record.offset
             continue
         texts += holds_text
-        portion.append((record, read))
+        portion.append(one)
     return portion, waits
 
 

@@ -25,14 +25,14 @@ from lifecycle.domain.products import Product
 from lifecycle.domain.retention import start_and_expiry
 from lifecycle.domain.sources import Partition
 from lifecycle.domain.timers import cause_of
-from lifecycle.kafka.commands import Parsed
-from lifecycle.kafka.dead_letters import DeadLetterCode, dead_letter
+from lifecycle.kafka.commands import Broken, Parsed
 from lifecycle.kafka.events import Recorded, render
 from lifecycle.kafka.partitioner import key_of, partition_of
 from lifecycle.postgres.cascades import CascadeRow
 from lifecycle.postgres.operations import DeadLetterRow, OperationRow, OutboxRow
 from lifecycle.postgres.pending import DispatchRow, OperationKey, PendingRow
 from lifecycle.settings import Settings
+from lifecycle.worker.letters import letter_of
 from lifecycle.worker.numbers import Numbers
 from lifecycle.worker.opening import Opening
 from lifecycle.worker.pending import (
@@ -340,22 +340,10 @@ class Recording:
         is_there = after.state not in TERMINAL
         self._subjects.virtual_cards[life] += is_there - was_there
 
-    def bury(self, taken: Taken, code: DeadLetterCode, error: str) -> None:
-        """Record a dead letter: what was sent, and why it is none of ours."""
-        record = taken.record
-        buried = dead_letter(record, code, error)
-        self.decided.dead_letters.append(
-            DeadLetterRow(
-                source=taken.source,
-                partition=record.partition,
-                command_offset=record.offset,
-                code=buried.code,
-                error=buried.error,
-                key=buried.key,
-                value=buried.value,
-                headers=buried.headers,
-            )
-        )
+    def bury(self, taken: Taken, broken: Broken) -> None:
+        """Record a dead letter, which in most cases was rendered before the transaction."""
+        letter = taken.letter or letter_of(taken.source, taken.record, broken)
+        self.decided.dead_letters.append(letter)
 
 
 def _cause_of(command: Command) -> UUID | None:

@@ -45,12 +45,15 @@ from lifecycle.settings import Settings, SettingsError
 from lifecycle.supervision import supervised
 from lifecycle.vault.keys import KeyRing, KeysError, load_keys
 from lifecycle.vault.sealing import SealError
+from lifecycle.worker.aside import aside, bytes_of
 from lifecycle.worker.dispatcher import Dispatcher
 from lifecycle.worker.failures import is_of_one_record
 from lifecycle.worker.known_keys import keys_in_use
 from lifecycle.worker.lanes import OwnedLanes
+from lifecycle.worker.letters import letter_ahead, letter_of
 from lifecycle.worker.metrics import BATCH_SECONDS, STANDSTILL_SECONDS, count_outcomes
 from lifecycle.worker.opening import (
+    Opening,
     Read,
     Vault,
     open_records,
@@ -75,6 +78,8 @@ _PARTITIONS_SECONDS = 3600.0
 _CLOSE_SECONDS_MAX = 10.0
 _LEAVE_SECONDS_MAX = 60.0
 _CALLS_LOGGED_MAX = 5
+# After so much of it a portion ends: the other lanes, and the group, wait for nothing longer.
+_PORTION_CPU_SECONDS_MAX = 1.0
 # Rows that are not as they were read under their lock: decided again on what is there now.
 _MENDED_BY_READING_AGAIN = ChainBrokenError | ClaimError
 _LANES = "lanes"
@@ -91,6 +96,7 @@ async def run_worker(
         TopicsError, SchemaError, SettingsError: something is set up wrongly; nothing was touched.
         OutOfStepError: database and topics tell different stories.
         TooSlowError: the database does not get through with one record.
+        UnreadableError: a partition can't be read on.
         KafkaError, asyncpg.PostgresError, OSError, TimeoutError: away for too long.
     """
     # A batch makes some ten thousand short-lived objects and no cycles. With Python's own limits
@@ -283,8 +289,10 @@ class _Worker:
         """Commit a poll; never raises, because FastStream would lose the poll."""
         try:
             await self._lanes.have_room({record.partition for record in records})
+            # Not under the lock: a revocation need not wait for what takes long and needs none.
+            batch, waits = await self._prepared(records)
             async with self._between_batches:
-                taken_back = await self._commit_poll(records)
+                taken_back = await self._commit_poll(batch, waits)
             if taken_back:
                 await self._take_again(taken_back)
         except Exception as error:  # noqa: BLE001 - see above
@@ -317,8 +325,40 @@ class _Worker:
                 self._readiness.has(_LANES)
                 return
 
-    async def _commit_poll(self, records: Sequence[RawRecord]) -> dict[Partition, int]:
-        """Commit what of the poll is ours.
+    async def _prepared(
+        self, records: Sequence[RawRecord]
+    ) -> tuple[list[Taken], dict[Partition, int]]:
+        """What of a poll is ours, ready for its transaction; and which partitions wait, from where.
+
+        A portion of the poll when it has many texts to open, takes long to read, or has records
+        that may be too slow for the database.
+        """
+        ours = [record for record in records if self._is_ours(record)]
+        together, put_back = self._suspicions.portion(
+            [(self._partition_of(record), record) for record in ours]
+        )
+        in_hand = bytes_of(together)
+        portion, waits = await aside(
+            in_hand,
+            portion_of,
+            together,
+            self._read,
+            self._settings.opened_per_transaction_max,
+            _PORTION_CPU_SECONDS_MAX,
+        )
+        openings = await open_records(self._vault, [read.parsed for read in portion])
+        batch = await aside(in_hand, self._taken, portion, openings)
+        waiting = {
+            Partition(self._sources[topic], number): offset
+            for (topic, number), offset in waits.items()
+        }
+        # What waits of a portion lies before what was put back of its partition.
+        return batch, {**put_back, **waiting}
+
+    async def _commit_poll(
+        self, prepared: Sequence[Taken], waits: Mapping[Partition, int]
+    ) -> dict[Partition, int]:
+        """Commit what of a poll is still ours.
 
         Returns:
             The partitions that must be read again, if any, and where they stood.
@@ -326,33 +366,30 @@ class _Worker:
         if self._failure.done():
             return {}
         positions = self._lanes.positions
-        # aiokafka may hand out records that it fetched before a seek or a revocation.
-        ours = [
-            record
-            for record in records
-            if record.offset >= positions.get(self._partition_of(record), record.offset + 1)
-        ]
-        if not ours:
-            return {}
-        before = {partition: positions[partition] for partition in map(self._partition_of, ours)}
-        together, put_back = self._suspicions.portion(
-            [(self._partition_of(record), record) for record in ours]
-        )
-        portion, waits = portion_of(
-            together, self._parse, self._settings.opened_per_transaction_max
-        )
-        batch = await self._opened(portion)
-        if await self._is_committed(batch):
-            waiting = {
-                Partition(self._sources[topic], number): offset
-                for (topic, number), offset in waits.items()
+        batch = [taken for taken in prepared if self._is_ours(taken.record)]
+        partitions = {taken.partition for taken in batch} | waits.keys()
+        before = {one: positions[one] for one in partitions if one in positions}
+        if batch and not await self._is_committed(batch):
+            # Whatever the outcome of COMMIT was, the lanes know it; nothing in memory does.
+            self._intake.hold(set(before))
+            self._lanes.forget_positions(before)
+            return before
+        self._intake.resume(
+            {
+                partition: max(offset, positions[partition])
+                for partition, offset in waits.items()
+                if partition in positions
             }
-            self._intake.resume({**put_back, **waiting})
-            return {}
-        # Whatever the outcome of COMMIT was, the lanes know it; nothing in memory does.
-        self._intake.hold(set(before))
-        self._lanes.forget_positions(before)
-        return before
+        )
+        return {}
+
+    def _is_ours(self, record: RawRecord) -> bool:
+        """Whether the lane of a record is ours, and stands at it or before it.
+
+        aiokafka may hand out records that it fetched before a seek or a revocation.
+        """
+        position = self._lanes.positions.get(self._partition_of(record))
+        return position is not None and record.offset >= position
 
     async def _is_committed(self, batch: Sequence[Taken]) -> bool:
         """Commit a batch; False when its lanes must be read again."""
@@ -393,27 +430,30 @@ class _Worker:
         log.warning("batch_timed_out", records=len(left), error=repr(error))
         self._patience.reset({partition for partition, _ in left})
 
-    async def _opened(self, portion: Sequence[Read]) -> list[Taken]:
-        openings = await open_records(self._vault, [read for _, read in portion])
-        return [
-            take(
-                record,
-                without_number_elsewhere(read, opening),
-                self._settings.partitions,
-                opening,
-                self._partition_of(record).source,
-            )
-            for (record, read), opening in zip(portion, openings, strict=True)
-        ]
+    def _taken(self, portion: Sequence[Read], openings: Sequence[Opening | None]) -> list[Taken]:
+        batch = []
+        for (record, read, letter), opening in zip(portion, openings, strict=True):
+            source = self._partition_of(record).source
+            parsed = without_number_elsewhere(read, opening)
+            taken = take(record, parsed, self._settings.partitions, opening, source)
+            if parsed is read:
+                batch.append(taken._replace(letter=letter))
+            else:
+                batch.append(taken._replace(letter=letter_ahead(source, record, parsed)))
+        return batch
 
     def _partition_of(self, record: RawRecord) -> Partition:
         return Partition(self._sources[record.topic], record.partition)
 
-    def _parse(self, record: RawRecord) -> Parsed | ParsedReply | Broken:
+    def _read(self, record: RawRecord) -> Read:
         bytes_max = self._settings.max_command_bytes
-        if self._partition_of(record).source is Source.REPLIES:
-            return parse_reply(record, max_reply_bytes=bytes_max)
-        return parse(record, max_command_bytes=bytes_max)
+        source = self._partition_of(record).source
+        parsed: Parsed | ParsedReply | Broken
+        if source is Source.REPLIES:
+            parsed = parse_reply(record, max_reply_bytes=bytes_max)
+        else:
+            parsed = parse(record, max_command_bytes=bytes_max)
+        return Read(record, parsed, letter_ahead(source, record, parsed))
 
     async def _commit_or_halve(self, batch: Sequence[Taken]) -> None:
         """Commit a batch; if one command breaks it, find that one and bury it alone."""
@@ -458,8 +498,9 @@ class _Worker:
             DeadLetterCode.INTERNAL,
             "The service failed on this record; its log names this partition and offset.",
         )
+        letter = await aside(bytes_of([record]), letter_of, taken.source, record, broken)
         buried = take(record, broken, self._settings.partitions, source=taken.source)
-        await self._commit([buried])
+        await self._commit([buried._replace(letter=letter)])
 
     async def _every(
         self, seconds: float, name: str, work: Callable[[], Awaitable[object]]

@@ -9,6 +9,7 @@ from lifecycle.domain.sources import Partition, Source
 from lifecycle.kafka.commands import Broken, Parsed, RawRecord
 from lifecycle.kafka.partitioner import key_of, partition_of
 from lifecycle.kafka.requests import ParsedReply
+from lifecycle.postgres.operations import DeadLetterRow
 from lifecycle.worker.opening import Opening
 
 _GENERATED_IDS_TRIED_MAX = 100_000
@@ -19,7 +20,8 @@ class Taken(NamedTuple):
 
     `operation_id` and `generated_card_id` are derived from it; None where there is none, as for a
     reply, which only names its operation. `lanes` are the home lanes of every card that the record
-    names. `opening`: its `encryptedData`.
+    names. `opening`: its `encryptedData`. `letter`: its dead letter, rendered already; of a command
+    that is not broken the one that it becomes if it is a conflict.
     """
 
     record: RawRecord
@@ -30,6 +32,7 @@ class Taken(NamedTuple):
     lanes: tuple[int, ...] = ()
     generated_card_id: str | None = None
     opening: Opening | None = None
+    letter: DeadLetterRow | None = None
 
     @property
     def partition(self) -> Partition:

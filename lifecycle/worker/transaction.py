@@ -18,6 +18,7 @@ from lifecycle.postgres.durability import transaction
 from lifecycle.postgres.operations import IntakeCount
 from lifecycle.settings import Settings
 from lifecycle.vault.drawing import Wanted
+from lifecycle.worker.aside import aside, bytes_of
 from lifecycle.worker.deciding import Deciding
 from lifecycle.worker.numbers import NumbersNeededError, claim, settle
 from lifecycle.worker.opening import Vault
@@ -106,7 +107,9 @@ async def _commit(  # noqa: PLR0913, PLR0917 - all of it is one transaction
             recent_commands_max=settings.recent_commands_max,
         )
         numbers = await claim(connection, vault, batch, found, numbers_needed)
-        decided = Deciding(settings, found, content_hashes, last_seq, numbers).decide(batch)
+        deciding = Deciding(settings, found, content_hashes, last_seq, numbers)
+        in_hand = bytes_of(taken.record for taken in batch)
+        decided = await aside(in_hand, deciding.decide, batch)
         if numbers.missing:
             raise NumbersNeededError(numbers.missing)
         await settle(connection, numbers)
