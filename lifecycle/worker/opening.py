@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lifecycle.domain.commands import Activate
-from lifecycle.domain.credentials import Credentials, judge_credentials, judge_cvv
+from lifecycle.domain.credentials import (
+    Credentials,
+    judge_credentials,
+    judge_cvv,
+    numbers_in,
+)
 from lifecycle.domain.errors import ErrorCode
+from lifecycle.kafka import sensitive
 from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, Parsed, content_hash_of
 from lifecycle.kafka.records import DeadLetterCode, RawRecord
 from lifecycle.kafka.requests import ParsedReply
@@ -34,12 +40,19 @@ class Vault:
 class Opening(NamedTuple):
     """What `encryptedData` of one record holds; `cvv` for an ACTIVATE, credentials for others.
 
-    `content_hash` is empty for a reply, which is no command.
+    `content_hash` is empty for a reply, which is no command. `identity` stands for the text in the
+    content of its command. `numbers`: those in it, right or wrong, which may stand nowhere else.
     """
 
     credentials: Credentials | ErrorCode | None
     cvv: str | ErrorCode | None
     content_hash: bytes
+    identity: str
+    numbers: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Nothing of what it holds."""
+        return "Opening(...)"
 
 
 def vault_with(ring: KeyRing) -> Vault:
@@ -107,18 +120,19 @@ def _encrypted_data(record: Parsed | ParsedReply | Broken) -> str | None:
 
 
 def _judge(parsed: Parsed | ParsedReply | Broken, opened: Opened) -> Opening:
+    numbers = () if opened.content is None else numbers_in(opened.content)
     if isinstance(parsed, ParsedReply):
         found = opened.failure if opened.content is None else judge_credentials(opened.content)
-        return Opening(found, None, b"")
+        return Opening(found, None, b"", opened.identity, numbers)
     assert isinstance(parsed, Parsed), "a broken record holds nothing to open"
     assert parsed.content is not None
-    content_hash = content_hash_of(parsed.content, opened.identity)
+    told = (content_hash_of(parsed.content, opened.identity), opened.identity, numbers)
     if opened.content is None:
-        return Opening(opened.failure, opened.failure, content_hash)
+        return Opening(opened.failure, opened.failure, *told)
     if isinstance(parsed.command, Activate):
         cvv = judge_cvv(opened.content)
-        return Opening(cvv if isinstance(cvv, ErrorCode) else None, cvv, content_hash)
-    return Opening(judge_credentials(opened.content), None, content_hash)
+        return Opening(cvv if isinstance(cvv, ErrorCode) else None, cvv, *told)
+    return Opening(judge_credentials(opened.content), None, *told)
 
 
 def without_number_elsewhere(
@@ -127,20 +141,18 @@ def without_number_elsewhere(
     """`record`, unless the number in its `encryptedData` stands in clear in it too.
 
     The search of the wire finds what looks like a card number (design.md 5, SENSITIVE_DATA); here
-    the number itself is known, and a card id made of it would be published with every event.
+    the number itself is known, and an id made of it would be published with every event.
     """
-    if opening is None or not isinstance(opening.credentials, Credentials):
+    if opening is None or not opening.numbers or isinstance(record, Broken):
         return record
-    match record:
-        case Parsed(content=content) if content is not None:
-            texts = [
-                text
-                for name, text in content.items()
-                if name != ENCRYPTED_DATA and isinstance(text, str)
-            ]
-            if opening.credentials.appear_in(texts):
-                return Broken(
-                    DeadLetterCode.SENSITIVE_DATA,
-                    "The card number of encryptedData stands in another field too; leave it out.",
-                )
+    assert record.sent is not None, "what was opened is kept with everything beside it"
+    for piece in sensitive.pieces_of(record.sent):
+        if sensitive.holds(piece.text, opening.numbers):
+            return Broken(
+                DeadLetterCode.SENSITIVE_DATA,
+                f"The card number of encryptedData stands in {piece.place} too; leave it out.",
+            )
+    if isinstance(record, Parsed) and sensitive.holds(record.traceparent or "", opening.numbers):
+        # It would be published too; but tracing never costs a command.
+        return record._replace(traceparent=None)
     return record

@@ -4,7 +4,7 @@ The second half of `deciding.py`, in memory as well. Whatever is recorded for a 
 here: its operation, those that it caused, what an outside party is asked, its end, its dead letter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -340,10 +340,16 @@ class Recording:
         is_there = after.state not in TERMINAL
         self._subjects.virtual_cards[life] += is_there - was_there
 
-    def bury(self, taken: Taken, code: DeadLetterCode, error: str) -> None:
-        """Record a dead letter: what was sent, and why it is none of ours."""
+    def bury(
+        self, taken: Taken, code: DeadLetterCode, error: str, known: Sequence[str] = ()
+    ) -> None:
+        """Record a dead letter: what was sent, and why it is none of ours.
+
+        What holds one of the `known` card numbers, or that of its own `encryptedData`, is left out.
+        """
         record = taken.record
-        buried = dead_letter(record, code, error)
+        own = taken.opening.numbers if taken.opening is not None else ()
+        buried = dead_letter(record, code, error, [*own, *known])
         self.decided.dead_letters.append(
             DeadLetterRow(
                 source=taken.source,

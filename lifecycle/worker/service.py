@@ -371,9 +371,10 @@ class _Worker:
 
     def _parse(self, record: RawRecord) -> Parsed | ParsedReply | Broken:
         bytes_max = self._settings.max_command_bytes
+        strict = self._settings.sensitive_identifiers == "strict"
         if self._partition_of(record).source is Source.REPLIES:
-            return parse_reply(record, max_reply_bytes=bytes_max)
-        return parse(record, max_command_bytes=bytes_max)
+            return parse_reply(record, max_reply_bytes=bytes_max, strict_identifiers=strict)
+        return parse(record, max_command_bytes=bytes_max, strict_identifiers=strict)
 
     async def _commit_or_halve(self, batch: Sequence[Taken]) -> None:
         """Commit a batch; if one command breaks it, find that one and bury it alone."""
@@ -418,7 +419,7 @@ class _Worker:
             DeadLetterCode.INTERNAL,
             "The service failed on this record; its log names this partition and offset.",
         )
-        buried = take(record, broken, self._settings.partitions, source=taken.source)
+        buried = take(record, broken, self._settings.partitions, taken.opening, source=taken.source)
         await self._commit([buried])
 
     async def _every(
