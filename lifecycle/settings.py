@@ -138,6 +138,12 @@ class Settings(BaseSettings):
     max_command_bytes: int = Field(
         65_536, ge=1_024, le=900_000, description="a longer command is a dead letter TOO_LARGE"
     )
+    sensitive_identifiers: Literal["known", "strict"] = Field(
+        "known",
+        description="when digits in an identifier are a card number: `known`, when they are the"
+        " number of a card of the issuer or of the command's own encryptedData; `strict`, also when"
+        " they only look like one, as in a text",
+    )
     poll_records_max: int = Field(
         2_000, ge=1, le=10_000, description="records taken in one transaction"
     )

@@ -67,7 +67,7 @@ class Card:
     `controls` and `limits` are JSON objects, as RFC 8785 text (`settings_objects.py`).
     `click_to_pay`: the scheme has said that the card is enrolled.
 
-    No event shows `suspensions` and the auxiliary fields; they never change alone.
+    Events show all of it but `name` and `second_name`, which are personal (design.md 6, G7).
     """
 
     issuer_id: str

@@ -5,7 +5,7 @@ no log line, error or failed assertion can tell what was in it (guarantee G10).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lifecycle.domain.errors import SENTENCE, ErrorCode
@@ -57,15 +57,6 @@ class Credentials:
         """What events may show of the number."""
         return self.pan[-LAST_DIGITS_SHOWN:]
 
-    def appear_in(self, texts: Iterable[str]) -> bool:
-        """Whether a number stands in one of `texts`: a card id may not even be derived from it.
-
-        The search of the wire (design.md 5, SENSITIVE_DATA) finds only what looks like a card
-        number; here the number itself is known.
-        """
-        numbers = (self.pan,) if self.auxiliary_pan is None else (self.pan, self.auxiliary_pan)
-        return any(number in text for text in texts for number in numbers)
-
 
 def judge_credentials(plaintext: Mapping[str, object]) -> Credentials | Refusal:
     """The credentials in an opened `encryptedData`, or why it holds none (domain.md 4, 8).
@@ -99,6 +90,21 @@ def judge_credentials(plaintext: Mapping[str, object]) -> Credentials | Refusal:
         auxiliary_exp=found.get("auxiliaryExp"),
         cvv=found.get("cvv"),
     )
+
+
+def numbers_in(plaintext: Mapping[str, object]) -> tuple[str, ...]:
+    """The card numbers in an opened `encryptedData`, also wrong ones: they stand nowhere else.
+
+    A typing error leaves most digits of a number as they are, so that it is no less secret.
+    """
+    found = []
+    for name in _NUMBERS:
+        value = plaintext.get(name)
+        if isinstance(value, str | int):
+            digits = str(value).replace(" ", "").replace("-", "")
+            if _is_pan(digits):
+                found.append(digits)
+    return tuple(found)
 
 
 def judge_cvv(plaintext: Mapping[str, object]) -> str | Refusal:

@@ -23,7 +23,7 @@ from lifecycle.domain.commands import (
 )
 from lifecycle.domain.credentials import Credentials
 from lifecycle.domain.errors import ErrorCode
-from lifecycle.domain.fields import time_ms_of
+from lifecycle.domain.fields import composed, time_ms_of
 from lifecycle.domain.guards import Case, renewed_month
 from lifecycle.domain.operations import Caused, Context, OperationKind, Request
 from lifecycle.domain.products import Form
@@ -445,7 +445,7 @@ def ask_outside(case: Case, _dest: State) -> Outcome:
             kind = OperationKind(command.command)
             data = {"scheme": card.terms.scheme, "consumerId": card.consumer_id}
             if isinstance(command, ClickToPay):
-                data["name"] = command.name
+                data["name"] = composed(command.name)
     return Outcome(card, request=Request(kind, data))
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
-from unicodedata import category
+from unicodedata import category, normalize
 
 from pydantic.alias_generators import to_camel
 
@@ -25,7 +25,7 @@ from lifecycle.domain.commands import (
 from lifecycle.domain.defaults import default_requestor
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.products import ActivationMethod, Form
-from lifecycle.domain.settings_objects import canonical
+from lifecycle.domain.settings_objects import advice_on, canonical
 
 ENCRYPTED_DATA_CHARACTERS_MAX = 8_192
 HOLDER_NAME_CHARACTERS_MAX = 26
@@ -52,7 +52,8 @@ _is_scheme: _Test = re.compile(patterns.SCHEME).fullmatch
 _is_bin: _Test = re.compile(patterns.BIN).fullmatch
 _is_distribution_channel: _Test = re.compile(patterns.DISTRIBUTION_CHANNEL).fullmatch
 _is_time = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?Z"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
+    r"(?:Z|\+00:00)"
 ).fullmatch
 
 _MS_PER_SECOND = 1000
@@ -60,9 +61,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def time_ms_of(text: str) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 UTC time ending in Z; None if it is not one.
+    """Milliseconds since the epoch of an ISO 8601 UTC time; None if it is not one.
 
-    A fraction has one to nine digits; what lies below a millisecond is dropped, as in the events.
+    It ends in `Z` or `+00:00` (design.md 3). A fraction has one to nine digits; what lies below a
+    millisecond is dropped, as in the events.
     """
     found = _is_time(text)
     if found is None:
@@ -79,8 +81,14 @@ def time_ms_of(text: str) -> int | None:
     return seconds * _MS_PER_SECOND + int(fraction.ljust(3, "0")[:3])
 
 
-def _is_holder_name(text: str) -> bool:
+def composed(name: str) -> str:
+    """A Click to Pay name as it is taken (domain.md 8): `é` as one character, however sent."""
+    return normalize("NFC", name)
+
+
+def _is_holder_name(name: str) -> bool:
     """The name for Click to Pay: letters and digits of any script, and a few signs (S5)."""
+    text = composed(name)
     return 0 < len(text) <= HOLDER_NAME_CHARACTERS_MAX and all(
         character in _HOLDER_NAME_SIGNS
         or category(character)[0] in "LN"
@@ -111,15 +119,21 @@ def _between(minimum: int, maximum: int) -> Callable[[float], bool]:
 
 
 class _Rule(NamedTuple):
-    """A field, by its name in Python and on the wire, and the test that it must pass."""
+    """A field, by its name in Python and on the wire, and the test that it must pass.
+
+    `advice` says what to send instead of a value, where the name of the field alone does not.
+    """
 
     attribute: str
     wire_name: str
     test: Callable[..., object]
+    advice: Callable[..., str] | None = None
 
 
-def _rules(**tests: Callable[..., object]) -> tuple[_Rule, ...]:
-    return tuple(_Rule(name, to_camel(name), test) for name, test in tests.items())
+def _rules(
+    advice: Callable[..., str] | None = None, **tests: Callable[..., object]
+) -> tuple[_Rule, ...]:
+    return tuple(_Rule(name, to_camel(name), test, advice) for name, test in tests.items())
 
 
 _CREATION = _rules(
@@ -146,8 +160,8 @@ _PATTERNS: dict[CommandName, tuple[_Rule, ...]] = {
         new_auxiliary_exp=_is_expiry,
         encrypted_data=_is_encrypted_data,
     ),
-    CommandName.UPDATE_CONTROLS: _rules(controls=_is_settings),
-    CommandName.UPDATE_LIMITS: _rules(limits=_is_settings),
+    CommandName.UPDATE_CONTROLS: _rules(advice_on, controls=_is_settings),
+    CommandName.UPDATE_LIMITS: _rules(advice_on, limits=_is_settings),
     CommandName.PRODUCE: _rules(distribution_channel=_is_distribution_channel),
     CommandName.CLICK_TO_PAY_ENROLMENT: _rules(name=_is_holder_name),
     CommandName.CLICK_TO_PAY_UPDATE: _rules(name=_is_holder_name),
@@ -174,12 +188,14 @@ _REQUESTOR_TYPES = frozenset(RequestorType)
 class Refusal(NamedTuple):
     """An error code, and the field (its name on the wire) that it is about.
 
-    `sentence` says more closely what is wrong than the sentence of the code (`errors.SENTENCE`).
+    `sentence` says more closely what is wrong than the sentence of the code (`errors.SENTENCE`),
+    `advice` what to send.
     """
 
     code: ErrorCode
     field: str | None = None
     sentence: str | None = None
+    advice: str | None = None
 
 
 class Judged(NamedTuple):
@@ -198,10 +214,10 @@ class Judged(NamedTuple):
 
 
 def _first_broken(command: Command, rules: tuple[_Rule, ...], code: ErrorCode) -> Refusal | None:
-    for attribute, wire_name, test in rules:
+    for attribute, wire_name, test, advice in rules:
         value = getattr(command, attribute)
         if value is not None and not test(value):
-            return Refusal(code, wire_name)
+            return Refusal(code, wire_name, advice=None if advice is None else advice(value))
     return None
 
 

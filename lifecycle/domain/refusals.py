@@ -28,7 +28,11 @@ def refused(
     subject: Card | Consumer | Product | None,
 ) -> Decision:
     """The FAILED operation. Its error names the field at fault, never the value."""
-    sentence = refusal.sentence or SENTENCE[refusal.code]
+    error = refusal.sentence or SENTENCE[refusal.code]
+    if refusal.field is not None:
+        error += f" Field: {refusal.field}."
+    if refusal.advice is not None:
+        error += f" {refusal.advice}"
     return Decision(
         kind=kind,
         status=Status.FAILED,
@@ -37,7 +41,7 @@ def refused(
         reason=judged.reason,
         correlation_id=judged.correlation_id,
         error_code=refusal.code,
-        error=sentence if refusal.field is None else f"{sentence} Field: {refusal.field}.",
+        error=error,
         subject=subject,
     )
 

@@ -4,7 +4,7 @@ What they mean is the issuer's and the authorisation system's affair. They are k
 text, so that a card stays a value and two objects are the same when their texts are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import cast
 
@@ -32,22 +32,37 @@ def canonical(settings: Mapping[str, object]) -> str | None:
     return text if len(text) <= CHARACTERS_MAX else None
 
 
-def _is_shallow_and_exact(settings: Mapping[str, object]) -> bool:
-    """Level by level, so that no nesting exhausts the stack."""
-    level: list[object] = [settings]
-    for _ in range(DEPTH_MAX):
-        level = list(
-            chain.from_iterable(
-                one.values() if isinstance(one, Mapping) else one
-                for one in level
-                if isinstance(one, Mapping | list)
-            )
+def advice_on(settings: Mapping[str, object]) -> str:
+    """What to send instead of `settings`, of which `canonical` makes None."""
+    levels = list(_levels(settings))
+    if any(map(_is_inexact, chain.from_iterable(levels))):
+        return (
+            f"A whole number lies beyond {INTEGER_MAX} (2^53-1), the largest that every reader of "
+            "JSON keeps; send it as a string, or in a larger unit."
         )
-        if any(map(_is_inexact, level)):
-            return False
-    return not any(isinstance(one, Mapping | list) for one in level)
+    if len(levels) > DEPTH_MAX:
+        return f"It has more than {DEPTH_MAX} levels; send it flatter."
+    return f"It is more than {CHARACTERS_MAX} characters of RFC 8785 JSON; send less."
+
+
+def _is_shallow_and_exact(settings: Mapping[str, object]) -> bool:
+    levels = list(_levels(settings))
+    return len(levels) <= DEPTH_MAX and not any(map(_is_inexact, chain.from_iterable(levels)))
+
+
+def _levels(settings: Mapping[str, object]) -> Iterator[list[object]]:
+    """What is inside, level by level, so that no nesting exhausts the stack; one too many last."""
+    level: list[object] = [settings]
+    for _ in range(DEPTH_MAX + 1):
+        nested = [one for one in level if isinstance(one, Mapping | list)]
+        if not nested:
+            return
+        level = list(
+            chain.from_iterable(one.values() if isinstance(one, Mapping) else one for one in nested)
+        )
+        yield level
 
 
 def _is_inexact(value: object) -> bool:
-    # A whole number is read as an int up to the limit, as the nearest double above it.
-    return isinstance(value, float) and value.is_integer() and abs(value) > INTEGER_MAX
+    # Above the limit every double is a whole number.
+    return isinstance(value, int | float) and abs(value) > INTEGER_MAX

@@ -16,14 +16,13 @@ CONTENT_TYPE_HEADER = "content-type"
 TRACEPARENT_HEADER = "traceparent"
 ATTRIBUTE_PREFIX = "ce_"
 
-_COUNTED_BESIDE_ATTRIBUTES = frozenset({CONTENT_TYPE_HEADER, TRACEPARENT_HEADER})
 _STRUCTURED_MEDIA_TYPE = "application/cloudevents+json"
 _JSON_MEDIA_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.+-]+\+json)")
 _REQUIRED_ATTRIBUTES = ("specversion", "id", "type", "source")
 _COMMAND_TYPE = re.compile(r"cards\.command\.([a-z0-9]+(?:-[a-z0-9]+)*)\.v1")
 # W3C Trace Context, level 1: the all-zero ids and version ff are invalid.
 _TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
 
 
@@ -43,7 +42,7 @@ _COMMAND_OF_TYPE = {command_type(name): name.value for name in CommandName}
 
 
 def counted_headers(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
-    """The headers that count, by name; names are case-sensitive.
+    """`content-type` and `ce_*`, by name; names are case-sensitive.
 
     All of `ce_*` count, also those that are ignored for want of `ce_specversion`: a sender whose
     headers are broken is told so. Raises RefusedError HEADERS for one that is null, repeated or
@@ -51,7 +50,7 @@ def counted_headers(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, st
     """
     counted: dict[str, str] = {}
     for name, content in headers:
-        if not (name.startswith(ATTRIBUTE_PREFIX) or name in _COUNTED_BESIDE_ATTRIBUTES):
+        if not (name.startswith(ATTRIBUTE_PREFIX) or name == CONTENT_TYPE_HEADER):
             continue
         if content is None:
             raise _bad_header(name, "is null; leave it out or give it a value")
@@ -83,13 +82,17 @@ def is_structured(headers: Mapping[str, str]) -> bool:
     return media_type == _STRUCTURED_MEDIA_TYPE
 
 
-def traceparent(headers: Mapping[str, str]) -> str | None:
-    """The trace that the command belongs to, or None when the header is absent or invalid.
+def traceparent(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
+    """The trace that the command belongs to: of several `traceparent` headers the last valid one.
 
-    Tracing is a help, not a part of the command: a bad value breaks nothing (W3C Trace Context).
+    Tracing never costs a command (design.md 3): one that is null or malformed counts as absent.
+    Clients that observe themselves add theirs to the one that the application has set.
     """
-    value = headers.get(TRACEPARENT_HEADER)
-    return value if value is not None and _TRACEPARENT.fullmatch(value) else None
+    found = None
+    for name, content in headers:
+        if name == TRACEPARENT_HEADER and content is not None and _TRACEPARENT.fullmatch(content):
+            found = content
+    return None if found is None else found.decode("ascii")
 
 
 def binary_attributes(headers: Mapping[str, str]) -> Mapping[str, object] | None:
@@ -99,6 +102,22 @@ def binary_attributes(headers: Mapping[str, str]) -> Mapping[str, object] | None
     return {
         attribute: headers.get(ATTRIBUTE_PREFIX + attribute) for attribute in _REQUIRED_ATTRIBUTES
     }
+
+
+def hint(body: Mapping[str, object], headers: Sequence[tuple[str, bytes | None]]) -> str:
+    """What makes a CloudEvent of a record that says no command, if it looks like one; or nothing.
+
+    Begins with a blank.
+    """
+    if "specversion" in body and "data" in body:
+        return (
+            f" This is a CloudEvents envelope: send it with the header {CONTENT_TYPE_HEADER} (in"
+            f" lower case) {_STRUCTURED_MEDIA_TYPE}."
+        )
+    names = {name for name, _ in headers}
+    if f"{ATTRIBUTE_PREFIX}type" in names and f"{ATTRIBUTE_PREFIX}specversion" not in names:
+        return f" The {ATTRIBUTE_PREFIX} headers count only with {ATTRIBUTE_PREFIX}specversion."
+    return ""
 
 
 def unwrap(envelope: Mapping[str, object]) -> Unwrapped:

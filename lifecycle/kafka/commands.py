@@ -7,9 +7,9 @@ raises, because a record that raises would take its neighbours in the poll with 
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple, cast
+from unicodedata import is_normalized
 
 import orjson
 import rfc8785
@@ -27,10 +27,12 @@ from lifecycle.domain.commands import (
 )
 from lifecycle.domain.credentials import ENCRYPTED_DATA
 from lifecycle.domain.defaults import default_reason_code, default_requestor, default_state
+from lifecycle.domain.fields import composed, time_ms_of
 from lifecycle.kafka import cloudevents, sensitive
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.kafka.records import DeadLetterCode, RawRecord, RefusedError, shown
 from lifecycle.kafka.refusing import bounded, refuse_card_numbers, refuse_fields
+from lifecycle.kafka.sensitive import Suspect
 from lifecycle.kafka.strict_json import parse_object
 
 __all__ = ["ENCRYPTED_DATA", "Broken", "Parsed", "RawRecord", "parse"]
@@ -47,7 +49,9 @@ class Parsed(NamedTuple):
     `content_hash` is the first half of SHA-256 over its content: equal for the same content
     (design.md 5, "Same content"). `traceparent` is a valid W3C value or None. `content` is kept of
     a command with `encryptedData` only: when that was opened, `content_hash_of` goes by what it
-    holds, because encrypting the same again gives other bytes.
+    holds, because encrypting the same again gives other bytes. `sent` is the command object as it
+    was sent, its defaults filled in; kept of one with `encryptedData`, and of one whose content
+    leaves something of it out. `suspects` may be card numbers in identifiers.
     """
 
     command: Command
@@ -55,6 +59,8 @@ class Parsed(NamedTuple):
     content_hash: bytes
     traceparent: str | None
     content: Mapping[str, object] | None = None
+    sent: Mapping[str, object] | None = None
+    suspects: tuple[Suspect, ...] = ()
 
 
 class Broken(NamedTuple):
@@ -65,24 +71,28 @@ class Broken(NamedTuple):
 
 
 def parse(
-    record: RawRecord, *, max_command_bytes: int = MAX_COMMAND_BYTES_DEFAULT
+    record: RawRecord,
+    *,
+    max_command_bytes: int = MAX_COMMAND_BYTES_DEFAULT,
+    strict_identifiers: bool = False,
 ) -> Parsed | Broken:
     """The command that `record` holds, or what is wrong with it.
 
-    Never raises. A record that is broken in several ways gets the code of the first check that it
-    fails; `dead_letter` then looks for card numbers, which win over every other code.
+    `strict_identifiers`: what looks like a card number in an identifier is one. Never raises. A
+    record that is broken in several ways gets the code of the first check that it fails;
+    `dead_letter` then looks for card numbers, which win over every other code.
     """
     try:
-        return _parse(record, max_command_bytes)
+        return _parse(record, max_command_bytes, strict_identifiers=strict_identifiers)
     except RefusedError as refused:
         return Broken(refused.code, refused.error)
 
 
-def _parse(record: RawRecord, max_command_bytes: int) -> Parsed:
+def _parse(record: RawRecord, max_command_bytes: int, *, strict_identifiers: bool) -> Parsed:
     value = bounded(record.value, max_command_bytes)
     opened = _opened(record.headers, value) if record.headers else _without_headers(value)
     body = opened.body
-    name = _name_of(body)
+    name = _name_of(body, record.headers)
     try:
         # The dictionary is checked against the very dataclass that the domain uses.
         command = cast("Command", _VALIDATORS[name].validate_python(body))
@@ -95,12 +105,28 @@ def _parse(record: RawRecord, max_command_bytes: int) -> Parsed:
             DeadLetterCode.KEY_MISMATCH,
             f"The record's key is not {_KEY_FORM[subject.kind]} of the body; send that key.",
         )
+    suspects: tuple[Suspect, ...] = ()
     if opened.is_suspicious:
-        refuse_card_numbers(chain(sensitive.in_fields(body), sensitive.in_fields(opened.envelope)))
-    content = _content(name, command, body, may_hold_nulls=b"null" in value)
+        # The service's own commands name cards that were taken by the rule of their day.
+        strict = strict_identifiers and not is_reserved_id(command.command_id)
+        pieces = [*sensitive.pieces_of(body), *sensitive.pieces_of(opened.envelope)]
+        refuse_card_numbers(sensitive.places_in(pieces, strict=strict))
+        if name in _WITH_SETTINGS and sensitive.in_numbers(value):
+            refuse_card_numbers([f"field {_WITH_SETTINGS[name]}"])
+        suspects = tuple(sensitive.suspects_in(pieces))
+    sent = _with_defaults(name, command, body, may_hold_nulls=b"null" in value)
+    content = _content(name, sent)
     content_hash = _hash(content, with_numbers=name in _WITH_NUMBERS)
-    kept = content if ENCRYPTED_DATA in content else None
-    return Parsed(command, subject, content_hash, opened.traceparent, kept)
+    holds_text = ENCRYPTED_DATA in content
+    return Parsed(
+        command,
+        subject,
+        content_hash,
+        opened.traceparent,
+        content=content if holds_text else None,
+        sent=sent if holds_text or content is not sent else None,
+        suspects=suspects,
+    )
 
 
 class _Opened(NamedTuple):
@@ -132,7 +158,7 @@ def _opened(headers: Sequence[tuple[str, bytes | None]], value: bytes) -> _Opene
         cloudevents.adopt(body, attributes, prefix=cloudevents.ATTRIBUTE_PREFIX)
         # The body may have left its id to a header, which nobody has looked at yet.
         is_suspicious = is_suspicious or sensitive.is_suspicious(counted["ce_id"].encode())
-    traceparent = cloudevents.traceparent(counted)
+    traceparent = cloudevents.traceparent(headers)
     if traceparent is not None and sensitive.in_text(traceparent):
         # It would be published with the event, and one in some ten thousand reads like a number.
         traceparent = None
@@ -158,11 +184,14 @@ _ADVICE = {
 }
 
 
-def _name_of(body: Mapping[str, object]) -> CommandName:
+def _name_of(
+    body: Mapping[str, object], headers: Sequence[tuple[str, bytes | None]]
+) -> CommandName:
     name = body.get("command")
     if type(name) is not str:
         code = DeadLetterCode.FIELD_TYPE if "command" in body else DeadLetterCode.FIELD_MISSING
-        raise RefusedError(code, f"Field command {_ADVICE[code]}.")
+        hint = cloudevents.hint(body, headers) if code is DeadLetterCode.FIELD_MISSING else ""
+        raise RefusedError(code, f"Field command {_ADVICE[code]}.{hint}")
     known = _NAMES.get(name)
     if known is None:
         raise RefusedError(
@@ -252,6 +281,17 @@ def _bad_format(field: str, wanted: str) -> RefusedError:
 _WITH_NUMBERS = frozenset(
     {CommandName.PRODUCT_DEFINE, CommandName.UPDATE_CONTROLS, CommandName.UPDATE_LIMITS}
 )
+_WITH_SETTINGS = {
+    CommandName.UPDATE_CONTROLS: "controls",
+    CommandName.UPDATE_LIMITS: "limits",
+}
+_WITH_HOLDER_NAME = frozenset(
+    {
+        CommandName.CLICK_TO_PAY_ENROLMENT,
+        CommandName.CLICK_TO_PAY_UPDATE,
+        CommandName.CLICK_TO_PAY_OPTOUT,
+    }
+)
 
 
 def content_hash_of(content: Mapping[str, object], encrypted_data: str) -> bytes:
@@ -262,10 +302,24 @@ def content_hash_of(content: Mapping[str, object], encrypted_data: str) -> bytes
     return _hash({**content, ENCRYPTED_DATA: encrypted_data}, with_numbers=False)
 
 
-def _content(
+def is_same_content(parsed: Parsed, content_hash: bytes) -> bool:
+    """Whether a command was taken before, with a content of this hash.
+
+    Before decision 43 the content was the command as it was sent: a command that was taken then may
+    come once more now.
+    """
+    if parsed.content_hash == content_hash:
+        return True
+    if parsed.sent is None:
+        return False
+    with_numbers = parsed.command.command in _WITH_NUMBERS
+    return _hash(parsed.sent, with_numbers=with_numbers) == content_hash
+
+
+def _with_defaults(
     name: CommandName, command: Command, body: dict[str, object], *, may_hold_nulls: bool
 ) -> dict[str, object]:
-    """The content of a command (design.md 5, "Same content"): `body`, filled in place."""
+    """The command object with its defaults, and without nulls: `body`, filled in place."""
     requestor = command.requestor
     if requestor is None:
         requestor = default_requestor(name, command.issuer_id)
@@ -279,6 +333,34 @@ def _content(
         body["state"] = state
     # Only optional fields can be null here, and those have no members of their own.
     return _without_nulls(body) if may_hold_nulls else body
+
+
+_CORRELATION_ID = "correlationId"
+_TIMES = ("effectiveDate", "deleteAt")
+_ZERO_OFFSET = "+00:00"
+_HOLDER_NAME = "name"
+
+
+def _content(name: CommandName, sent: dict[str, object]) -> dict[str, object]:
+    """The content of a command (design.md 5, "Same content"): `sent` itself where nothing differs.
+
+    `correlationId` is no part of it. Two ways to write the same time, or the same name for Click to
+    Pay, are the same content.
+    """
+    same: dict[str, object] = {}
+    for field in _TIMES:
+        time = sent.get(field)
+        if isinstance(time, str) and time.endswith(_ZERO_OFFSET) and time_ms_of(time) is not None:
+            same[field] = time.removesuffix(_ZERO_OFFSET) + "Z"
+    if name in _WITH_HOLDER_NAME:
+        holder_name = sent.get(_HOLDER_NAME)
+        if isinstance(holder_name, str) and not is_normalized("NFC", holder_name):
+            same[_HOLDER_NAME] = composed(holder_name)
+    if not same and _CORRELATION_ID not in sent:
+        return sent
+    content = {**sent, **same}
+    content.pop(_CORRELATION_ID, None)
+    return content
 
 
 def _hash(content: Mapping[str, object], *, with_numbers: bool) -> bytes:

@@ -4,6 +4,7 @@ Nothing that holds a card number gets this far: every dead letter is searched wh
 one is left out of it, whatever else the record was refused for.
 """
 
+from collections.abc import Collection
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -47,31 +48,35 @@ class DeadLetter(NamedTuple):
     error: str
 
 
-def dead_letter(record: RawRecord, code: DeadLetterCode, error: str) -> DeadLetter:
+def dead_letter(
+    record: RawRecord, code: DeadLetterCode, error: str, known: Collection[str] = ()
+) -> DeadLetter:
     """`record` as a dead letter: SENSITIVE_DATA when it holds a card number, otherwise `code`.
 
-    `error` must not echo what was sent; it is cut to `ERROR_CHARACTERS_MAX`. Never raises.
-    Headers by our own names, of a dead letter that was sent again, are replaced by ours.
+    All of it is searched as text, identifiers too, and for the `known` numbers: that of the
+    command's own `encryptedData`, and what an identifier was found to be. `error` must not echo
+    what was sent; it is cut to `ERROR_CHARACTERS_MAX`. Never raises. Headers by our own names, of a
+    dead letter that was sent again, are replaced by ours.
     """
     key, value = record.key, record.value
     headers: list[tuple[str, bytes | None]] = [
         (name, content) for name, content in record.headers if name not in OWN_HEADERS
     ]
-    in_value = _in_value(value)
-    in_headers = [_in_header(name, content) for name, content in headers]
-    in_key = key is not None and sensitive.in_bytes(key)
-    places = [finding.place for finding in in_value]
-    places += [place for place in in_headers if place]
+    in_value = _in_value(value, known)
+    in_headers = [_in_header(name, content, known) for name, content in headers]
+    in_key = key is not None and sensitive.in_bytes(key, known)
+    places = [*in_value, *(place for place in in_headers if place)]
     if in_key:
         places.append("the key")
     if not places and code is DeadLetterCode.SENSITIVE_DATA:
         # Whoever found a card number that this search does not find may have read the record
         # otherwise: it is not published on the strength of our not finding it.
-        in_value = [sensitive.Finding("the value", is_identifier=True)]
-        places = ["the value"]
+        in_value = places = ["the value"]
+        in_key = True
     if places:
-        code, error = DeadLetterCode.SENSITIVE_DATA, _sensitive_error(places)
-        if in_key or any(finding.is_identifier for finding in in_value):
+        if not (known and code is DeadLetterCode.SENSITIVE_DATA):
+            code, error = DeadLetterCode.SENSITIVE_DATA, _sensitive_error(places)
+        if in_key:
             key = None
         headers = [
             header for header, place in zip(headers, in_headers, strict=True) if place is None
@@ -97,25 +102,25 @@ def _own_headers(
     ]
 
 
-def _in_value(value: bytes | None) -> list[sensitive.Finding]:
+def _in_value(value: bytes | None, known: Collection[str]) -> list[str]:
+    """The places in a value that hold a card number."""
     if value is None:
         return []
     try:
         members = parse_object(value)
     except RefusedError:
-        found = sensitive.in_bytes(value, is_readable_object=False)
-        # Which of its parts are identifiers nobody can tell: the key goes only by its own search.
-        return [sensitive.Finding("the value", is_identifier=False)] if found else []
-    findings = list(sensitive.in_fields(members))
-    if not findings and sensitive.in_bytes(value):
-        return [sensitive.Finding("the value", is_identifier=False)]
-    return findings
+        found = sensitive.in_bytes(value, known, is_readable_object=False)
+        return ["the value"] if found else []
+    places = list(sensitive.places_in(sensitive.pieces_of(members), known, strict=True))
+    if not places and sensitive.in_bytes(value, known):
+        return ["the value"]
+    return places
 
 
-def _in_header(name: str, content: bytes | None) -> str | None:
-    if sensitive.in_text(name):
+def _in_header(name: str, content: bytes | None, known: Collection[str]) -> str | None:
+    if sensitive.in_bytes(name.encode(errors="replace"), known):
         return "the name of a header"
-    if content is not None and sensitive.in_bytes(content):
+    if content is not None and sensitive.in_bytes(content, known):
         return f"header {shown(name)}"
     return None
 

@@ -19,13 +19,14 @@ from lifecycle.domain.commands import Requestor, Subject, SubjectKind
 from lifecycle.domain.consumers import Consumer
 from lifecycle.domain.identifiers import event_id
 from lifecycle.domain.operations import NO_DETAILS, OperationKind, Status
-from lifecycle.domain.products import Product
+from lifecycle.domain.products import Product, ProductTerms
 
 CONTENT_TYPE_JSON = "application/json"
 HASH_BYTES = 32
 SEQUENCE_DIGITS = 20
 
 _SECONDS_REMEMBERED_MAX = 1_024
+_TERMS_REMEMBERED_MAX = 10_000  # distinct products at hand, each some 300 bytes
 _MILLISECONDS_PER_SECOND = 1_000
 
 
@@ -169,7 +170,10 @@ def _second(seconds: int) -> str:
 
 
 def card_view(card: Card) -> dict[str, object]:
-    """The object `card` of events and of the state topic (design.md 2, 4; domain.md 2.4)."""
+    """The object `card` of events and of the state topic (design.md 2, 4; domain.md 2.4).
+
+    It shows everything of a card but its names, which are personal, and its numbers (G7).
+    """
     may_use = "YES" if card.state is State.ACTIVE else "NO"
     delete_at_ms = card.delete_at_ms
     return {
@@ -197,6 +201,12 @@ def card_view(card: Card) -> dict[str, object]:
         "controls": _settings(card.controls),
         "limits": _settings(card.limits),
         "clickToPay": card.click_to_pay,
+        "realCardIncarnation": card.real_card_incarnation,
+        "suspensions": sorted(card.suspensions) if card.suspensions else [],
+        "terms": _terms(card.terms),
+        "hasAuxiliaryPan": card.has_auxiliary_pan,
+        "auxiliaryExp": card.auxiliary_exp,
+        "pendingAuxiliaryExp": card.pending_auxiliary_exp,
     }
 
 
@@ -205,9 +215,14 @@ def _settings(text: str | None) -> orjson.Fragment | None:
     return orjson.Fragment(text) if text is not None else None
 
 
-def product_view(product: Product) -> dict[str, object]:
-    """The object `product` of events: the terms under the names of PRODUCT_DEFINE (design.md 3)."""
-    terms = product.terms
+@lru_cache(maxsize=_TERMS_REMEMBERED_MAX)
+def _terms(terms: ProductTerms) -> orjson.Fragment:
+    """The terms that a card keeps, rendered once for all cards of a product: RFC 8785 text."""
+    return orjson.Fragment(orjson.dumps(terms_view(terms), option=orjson.OPT_SORT_KEYS))
+
+
+def terms_view(terms: ProductTerms) -> dict[str, object]:
+    """The terms of a product under the names of PRODUCT_DEFINE (design.md 3)."""
     return {
         "form": terms.form,
         "scheme": terms.scheme,
@@ -236,7 +251,7 @@ def _subject_views(
             return _NO_CARD_ID | {"consumerId": subject.id}, _NO_CARD | {"consumer": consumer}
         case SubjectKind.PRODUCT:
             assert after is None or isinstance(after, Product), "a product stays a product"
-            product = product_view(after) if after else None
+            product = terms_view(after.terms) if after else None
             return _NO_CARD_ID | {"cardProductId": subject.id}, _NO_CARD | {"product": product}
 
 

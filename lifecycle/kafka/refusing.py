@@ -10,7 +10,6 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from lifecycle.kafka.records import DeadLetterCode, RefusedError
-from lifecycle.kafka.sensitive import Finding
 
 
 def bounded(value: bytes | None, bytes_max: int) -> bytes:
@@ -31,16 +30,16 @@ def bounded(value: bytes | None, bytes_max: int) -> bytes:
     return value
 
 
-def refuse_card_numbers(findings: Iterable[Finding]) -> None:
-    """Refuse a record for the first card number that was found in clear.
+def refuse_card_numbers(places: Iterable[str]) -> None:
+    """Refuse a record for the first place where a card number was found in clear.
 
     Raises:
         RefusedError: SENSITIVE_DATA.
     """
-    for found in findings:
+    for place in places:
         raise RefusedError(
             DeadLetterCode.SENSITIVE_DATA,
-            f"A card number stands in {found.place}; send it only inside encryptedData.",
+            f"A card number stands in {place}; send it only inside encryptedData.",
         )
 
 

@@ -21,16 +21,22 @@ from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, RawRecord
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.kafka.records import DeadLetterCode, RefusedError, shown
 from lifecycle.kafka.refusing import bounded, refuse_card_numbers, refuse_fields
+from lifecycle.kafka.sensitive import Suspect
 from lifecycle.kafka.strict_json import parse_object
 
 
 class ParsedReply(NamedTuple):
-    """A reply that is fit to be decided; `operation_id` is None when it can name no operation."""
+    """A reply that is fit to be decided; `operation_id` is None when it can name no operation.
+
+    `sent` is the whole of one with `encrypted_data`. `suspects` may be card numbers in identifiers.
+    """
 
     subject: Subject
     operation_id: UUID | None
     reply: Reply
     encrypted_data: str | None
+    sent: Mapping[str, object] | None = None
+    suspects: tuple[Suspect, ...] = ()
 
 
 @with_config(ConfigDict(extra="forbid", alias_generator=to_camel))
@@ -60,15 +66,17 @@ def request_value(subject: Subject, operation_id: UUID, request: Request) -> byt
     )
 
 
-def parse_reply(record: RawRecord, *, max_reply_bytes: int) -> ParsedReply | Broken:
+def parse_reply(
+    record: RawRecord, *, max_reply_bytes: int, strict_identifiers: bool = False
+) -> ParsedReply | Broken:
     """The reply that `record` holds, or what is wrong with it."""
     try:
-        return _parse(record, max_reply_bytes)
+        return _parse(record, max_reply_bytes, strict_identifiers=strict_identifiers)
     except RefusedError as refused:
         return Broken(refused.code, refused.error)
 
 
-def _parse(record: RawRecord, max_reply_bytes: int) -> ParsedReply:
+def _parse(record: RawRecord, max_reply_bytes: int, *, strict_identifiers: bool) -> ParsedReply:
     value = bounded(record.value, max_reply_bytes)
     body = parse_object(value)
     try:
@@ -86,13 +94,18 @@ def _parse(record: RawRecord, max_reply_bytes: int) -> ParsedReply:
             DeadLetterCode.KEY_MISMATCH,
             "The record's key is not <issuerId>/<cardId> of the body; send that key.",
         )
+    suspects: tuple[Suspect, ...] = ()
     if sensitive.is_suspicious(value):
-        refuse_card_numbers(sensitive.in_fields(body))
+        pieces = sensitive.pieces_of(body)
+        refuse_card_numbers(sensitive.places_in(pieces, strict=strict_identifiers))
+        suspects = tuple(sensitive.suspects_in(pieces))
     return ParsedReply(
         subject,
         _operation_id(wire.operation_id),
         Reply(wire.result == Status.SUCCESSFUL, wire.error_code),
         encrypted_data,
+        sent=None if encrypted_data is None else body,
+        suspects=suspects,
     )
 
 

@@ -21,8 +21,10 @@ from lifecycle.domain.decide import (
     decide_reply,
 )
 from lifecycle.domain.operations import Context, Decision, Ignored
-from lifecycle.kafka.commands import Broken, Parsed
+from lifecycle.kafka.commands import Broken, Parsed, is_reserved_id, is_same_content
+from lifecycle.kafka.dead_letters import DeadLetterCode
 from lifecycle.kafka.requests import ParsedReply
+from lifecycle.kafka.sensitive import Suspect
 from lifecycle.postgres.subjects import Key
 from lifecycle.settings import Settings
 from lifecycle.worker.contexts import card_context
@@ -36,6 +38,8 @@ from lifecycle.worker.recording import Decided, Outcome, Recording
 from lifecycle.worker.subjects import Subjects, Tracked
 from lifecycle.worker.taken import Taken
 from lifecycle.worker.timers import TIMER_COMMANDS, timer_changes
+
+_SUBJECT_PLACE = "field cardId"
 
 
 class Deciding:
@@ -81,6 +85,16 @@ class Deciding:
             return
         outcome.foreign_partition += taken.home_lane != record.partition
         tracked = self._subjects.of(parsed.subject)
+        found = self._numbers_told(parsed, tracked)
+        if found:
+            outcome.dead_letters += 1
+            broken = Broken(
+                DeadLetterCode.SENSITIVE_DATA,
+                f"The number of a card of this issuer stands in {found[0].place}; send another"
+                " identifier. What holds it is left out of this dead letter.",
+            )
+            self._recording.bury(taken, broken, [suspect.digits for suspect in found])
+            return
         # Never before the subject's last operation: a broker's clock may step back.
         start_time_ms = max(
             record.timestamp + self._settings.clock_offset_seconds * 1000,
@@ -92,7 +106,7 @@ class Deciding:
         assert taken.operation_id is not None
         known = self._content_hash_of(tracked, taken.operation_id)
         if known is not None:
-            if _is_content_of(taken, parsed, known):
+            if _is_same_content(taken, parsed, known):
                 outcome.duplicates += 1
                 return
             outcome.dead_letters += 1
@@ -137,6 +151,14 @@ class Deciding:
         outcome.operations += 1
         self._recording.end(taken, tracked, decision, end_time_ms)
 
+    def _numbers_told(self, parsed: Parsed | ParsedReply, tracked: Tracked[Any]) -> list[Suspect]:
+        """What stands in an identifier and is the number of a card (design.md 5)."""
+        suspects = parsed.suspects
+        if suspects and tracked.entity is not None and _is_asked_for(parsed):
+            # The card was taken before its id was a number. It still expires, and is answered.
+            suspects = tuple(one for one in suspects if one.place != _SUBJECT_PLACE)
+        return self._numbers.on_cards(parsed.subject.issuer_id, suspects)
+
     def _content_hash_of(self, tracked: Tracked[Any], identity: UUID) -> bytes | None:
         """What the command with this id held, when it was taken in this batch or ever before."""
         known = self._content_hashes.get(identity)
@@ -174,8 +196,13 @@ class Deciding:
         return time_ms, tracked.chain.version_time_ms, zone
 
 
-def _is_content_of(taken: Taken, parsed: Parsed, known: bytes) -> bool:
+def _is_same_content(taken: Taken, parsed: Parsed, known: bytes) -> bool:
     """Whether `known` is the hash of the command's content (design.md 5, "Same content")."""
-    if known == parsed.content_hash:
+    if is_same_content(parsed, known):
         return True
     return taken.opening is not None and known in taken.opening.other_hashes
+
+
+def _is_asked_for(parsed: Parsed | ParsedReply) -> bool:
+    """Whether the service itself sent the command, or asked for the reply."""
+    return isinstance(parsed, ParsedReply) or is_reserved_id(parsed.command.command_id)

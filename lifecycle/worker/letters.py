@@ -4,6 +4,8 @@ The search for card numbers makes them slow, so that most of them are rendered b
 transaction that they belong to.
 """
 
+from collections.abc import Sequence
+
 from lifecycle.domain.sources import Source
 from lifecycle.kafka import sensitive
 from lifecycle.kafka.commands import Broken
@@ -21,9 +23,14 @@ CONFLICT = Broken(
 _RENDERED_LATE_BYTES_MAX = 1024
 
 
-def letter_of(source: Source, record: RawRecord, broken: Broken) -> DeadLetterRow:
-    """`record` as a dead letter: what was sent, and why it is none of ours."""
-    buried = dead_letter(record, broken.code, broken.error)
+def letter_of(
+    source: Source, record: RawRecord, broken: Broken, known: Sequence[str] = ()
+) -> DeadLetterRow:
+    """`record` as a dead letter: what was sent, and why it is none of ours.
+
+    What holds one of the `known` card numbers is left out.
+    """
+    buried = dead_letter(record, broken.code, broken.error, known)
     return DeadLetterRow(
         source=source,
         partition=record.partition,
@@ -36,11 +43,16 @@ def letter_of(source: Source, record: RawRecord, broken: Broken) -> DeadLetterRo
     )
 
 
-def letter_ahead(source: Source, record: RawRecord, parsed: object) -> DeadLetterRow | None:
-    """The letter of a broken record, and that of a long one if the transaction refuses it."""
+def letter_ahead(
+    source: Source, record: RawRecord, parsed: object, known: Sequence[str] = ()
+) -> DeadLetterRow | None:
+    """The letter of a broken record, and that of a long one if the transaction refuses it.
+
+    What holds one of the `known` card numbers is left out.
+    """
     if isinstance(parsed, Broken):
-        return letter_of(source, record, parsed)
+        return letter_of(source, record, parsed, known)
     value = record.value or b""
     if len(value) > _RENDERED_LATE_BYTES_MAX and sensitive.is_suspicious(value):
-        return letter_of(source, record, CONFLICT)
+        return letter_of(source, record, CONFLICT, known)
     return None

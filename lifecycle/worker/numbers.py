@@ -24,7 +24,8 @@ from lifecycle.domain.credentials import (
 )
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.operations import NumberChange, NumberChangeKind
-from lifecycle.kafka.commands import Parsed
+from lifecycle.kafka.commands import Broken, Parsed
+from lifecycle.kafka.sensitive import Suspect
 from lifecycle.postgres import pans
 from lifecycle.postgres.connection import Connection
 from lifecycle.postgres.pans import Claims, LifeKey, PanRow, SealedRow, WantedNumber
@@ -76,6 +77,20 @@ class Numbers:
             return False
         holder = self.holders.get(key)
         return key in self.claims if holder is None else holder.card_id == card_id
+
+    def on_cards(self, issuer_id: str, suspects: Sequence[Suspect]) -> list[Suspect]:
+        """Those that are a number of a card of the issuer, live or retired, as the batch goes on.
+
+        `claim` has looked up all of them.
+        """
+        if self.vault is None:
+            return []
+        return [
+            suspect
+            for suspect in suspects
+            for fingerprint in self.vault.fingerprints.of_number(issuer_id, suspect.digits)
+            if (issuer_id, fingerprint) in self.holders or (issuer_id, fingerprint) in self.retired
+        ]
 
     def drawn_last4(self, operation_id: UUID, wanted: Wanted | None) -> str | ErrorCode | None:
         """What a decision may know of the number that was drawn for its card.
@@ -210,6 +225,9 @@ async def claim(
 ) -> Numbers:
     """Claim the numbers that the commands of a batch bring, and draw those that they need.
 
+    Looks up, in one query, who has a number that could not be claimed, and which of the suspects in
+    identifiers are numbers.
+
     `also_wanted` is what an attempt before this one found missing. Every number that a command
     brings is claimed, whether or not its command will be allowed: the decision comes later and may
     not wait for the database.
@@ -218,6 +236,7 @@ async def claim(
     if vault is None:
         return numbers
     wanted = []
+    suspected = [key for taken in batch for key in _suspected(vault, taken)]
     for taken in batch:
         if taken.opening is None or not isinstance(taken.opening.credentials, Credentials):
             continue
@@ -230,18 +249,19 @@ async def claim(
             wanted.append(WantedNumber(fingerprints, life))
     if wanted:
         granted = await pans.claim_numbers(connection, wanted, numbers.claims)
-        taken_keys = [
+        suspected += [
             (number.life.issuer_id, fingerprint)
             for number, is_granted in zip(wanted, granted, strict=True)
             if not is_granted
             for fingerprint in number.fingerprints
-            if (number.life.issuer_id, fingerprint) not in numbers.claims
         ]
-        for key, holder in (await pans.load_holders(connection, taken_keys)).items():
-            if holder is None:
-                numbers.retired.add(key)
-            else:
-                numbers.holders[key] = holder
+    # What this transaction has claimed is on no card yet, whatever an identifier says.
+    asked = [key for key in dict.fromkeys(suspected) if key not in numbers.claims]
+    for key, holder in (await pans.load_holders(connection, asked)).items():
+        if holder is None:
+            numbers.retired.add(key)
+        else:
+            numbers.holders[key] = holder
     wanted_of = {
         taken.operation_id: one
         for taken in batch
@@ -250,6 +270,18 @@ async def claim(
     await _draw(connection, vault, numbers, {**wanted_of, **also_wanted})
     await _read_known(connection, vault, numbers, batch, found)
     return numbers
+
+
+def _suspected(vault: Vault, taken: Taken) -> list[tuple[str, bytes]]:
+    """What the digits in a record's identifiers would be stored as, were they card numbers."""
+    if isinstance(taken.parsed, Broken):
+        return []
+    issuer_id = taken.parsed.subject.issuer_id
+    return [
+        (issuer_id, fingerprint)
+        for suspect in taken.parsed.suspects
+        for fingerprint in vault.fingerprints.of_number(issuer_id, suspect.digits)
+    ]
 
 
 def number_wanted(taken: Taken, subjects: Subjects) -> Wanted | None:

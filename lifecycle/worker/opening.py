@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lifecycle.domain.commands import Activate
-from lifecycle.domain.credentials import Credentials, judge_credentials, judge_cvv
+from lifecycle.domain.credentials import (
+    Credentials,
+    judge_credentials,
+    judge_cvv,
+    numbers_in,
+)
 from lifecycle.domain.fields import Refusal
+from lifecycle.kafka import sensitive
 from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, Parsed, content_hash_of
 from lifecycle.kafka.records import DeadLetterCode, RawRecord
 from lifecycle.kafka.requests import ParsedReply
@@ -37,15 +43,22 @@ class Vault:
 class Opening(NamedTuple):
     """What `encryptedData` of one record holds; `cvv` for an ACTIVATE, credentials for others.
 
-    `content_hash` is empty for a reply, which is no command. `other_hashes`: by which the very same
-    command may have been recorded before, when its text did not open yet (its key came later), or
-    by the version that recorded such a text without a key.
+    `content_hash` is empty for a reply, which is no command. `identity` stands for the text in the
+    content of its command. `other_hashes`: by which the very same command may have been recorded
+    before, when its text did not open yet (its key came later), or by the version that recorded
+    such a text without a key. `numbers`: those in it, right or wrong, which may stand nowhere else.
     """
 
     credentials: Credentials | Refusal | None
     cvv: str | Refusal | None
     content_hash: bytes
+    identity: str
     other_hashes: tuple[bytes, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Nothing of what it holds."""
+        return "Opening(...)"
 
 
 def vault_with(ring: KeyRing) -> Vault:
@@ -123,13 +136,13 @@ def _encrypted_data(record: Parsed | ParsedReply | Broken) -> str | None:
 
 
 def _judge(parsed: Parsed | ParsedReply | Broken, opened: Opened) -> Opening:
+    numbers = () if opened.content is None else numbers_in(opened.content)
     if isinstance(parsed, ParsedReply):
         found = opened.failure if opened.content is None else judge_credentials(opened.content)
-        return Opening(found, None, b"")
+        return Opening(found, None, b"", opened.identity, numbers=numbers)
     assert isinstance(parsed, Parsed), "a broken record holds nothing to open"
     assert parsed.content is not None
-    content_hash = content_hash_of(parsed.content, opened.identity)
-    other_hashes = (content_hash_of(parsed.content, opened.text_identity), parsed.content_hash)
+    assert parsed.sent is not None, "what was opened is kept with everything beside it"
     credentials: Credentials | Refusal | None = None
     cvv: str | Refusal | None = None
     if opened.content is None:
@@ -139,7 +152,18 @@ def _judge(parsed: Parsed | ParsedReply | Broken, opened: Opened) -> Opening:
         credentials = cvv if isinstance(cvv, Refusal) else None
     else:
         credentials = judge_credentials(opened.content)
-    return Opening(credentials, cvv, content_hash, other_hashes)
+    return Opening(
+        credentials,
+        cvv,
+        content_hash=content_hash_of(parsed.content, opened.identity),
+        identity=opened.identity,
+        other_hashes=(
+            content_hash_of(parsed.content, opened.text_identity),
+            parsed.content_hash,
+            content_hash_of(parsed.sent, str(parsed.sent[ENCRYPTED_DATA])),
+        ),
+        numbers=numbers,
+    )
 
 
 def without_number_elsewhere(
@@ -148,20 +172,18 @@ def without_number_elsewhere(
     """`record`, unless the number in its `encryptedData` stands in clear in it too.
 
     The search of the wire finds what looks like a card number (design.md 5, SENSITIVE_DATA); here
-    the number itself is known, and a card id made of it would be published with every event.
+    the number itself is known, and an id made of it would be published with every event.
     """
-    if opening is None or not isinstance(opening.credentials, Credentials):
+    if opening is None or not opening.numbers or isinstance(record, Broken):
         return record
-    match record:
-        case Parsed(content=content) if content is not None:
-            texts = [
-                text
-                for name, text in content.items()
-                if name != ENCRYPTED_DATA and isinstance(text, str)
-            ]
-            if opening.credentials.appear_in(texts):
-                return Broken(
-                    DeadLetterCode.SENSITIVE_DATA,
-                    "The card number of encryptedData stands in another field too; leave it out.",
-                )
+    assert record.sent is not None, "what was opened is kept with everything beside it"
+    for piece in sensitive.pieces_of(record.sent):
+        if sensitive.holds(piece.text, opening.numbers):
+            return Broken(
+                DeadLetterCode.SENSITIVE_DATA,
+                f"The card number of encryptedData stands in {piece.place} too; leave it out.",
+            )
+    if isinstance(record, Parsed) and sensitive.holds(record.traceparent or "", opening.numbers):
+        # It would be published too; but tracing never costs a command.
+        return record._replace(traceparent=None)
     return record

@@ -4,7 +4,7 @@ The second half of `deciding.py`, in memory as well. Whatever is recorded for a 
 here: its operation, those that it caused, what an outside party is asked, its end, its dead letter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -340,9 +340,15 @@ class Recording:
         is_there = after.state not in TERMINAL
         self._subjects.virtual_cards[life] += is_there - was_there
 
-    def bury(self, taken: Taken, broken: Broken) -> None:
-        """Record a dead letter, which in most cases was rendered before the transaction."""
-        letter = taken.letter or letter_of(taken.source, taken.record, broken)
+    def bury(self, taken: Taken, broken: Broken, known: Sequence[str] = ()) -> None:
+        """Record a dead letter, which in most cases was rendered before the transaction.
+
+        What holds one of the `known` card numbers, or that of its own `encryptedData`, is left out.
+        """
+        letter = taken.letter
+        if letter is None or known:
+            own = taken.opening.numbers if taken.opening is not None else ()
+            letter = letter_of(taken.source, taken.record, broken, [*own, *known])
         self.decided.dead_letters.append(letter)
 
 

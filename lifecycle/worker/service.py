@@ -436,10 +436,11 @@ class _Worker:
             source = self._partition_of(record).source
             parsed = without_number_elsewhere(read, opening)
             taken = take(record, parsed, self._settings.partitions, opening, source)
-            if parsed is read:
-                batch.append(taken._replace(letter=letter))
-            else:
-                batch.append(taken._replace(letter=letter_ahead(source, record, parsed)))
+            numbers = () if opening is None else opening.numbers
+            if numbers or parsed is not read:
+                # What it must leave out was not known when it was read.
+                letter = letter_ahead(source, record, parsed, numbers)  # noqa: PLW2901 - see above
+            batch.append(taken._replace(letter=letter))
         return batch
 
     def _partition_of(self, record: RawRecord) -> Partition:
@@ -447,12 +448,13 @@ class _Worker:
 
     def _read(self, record: RawRecord) -> Read:
         bytes_max = self._settings.max_command_bytes
+        strict = self._settings.sensitive_identifiers == "strict"
         source = self._partition_of(record).source
         parsed: Parsed | ParsedReply | Broken
         if source is Source.REPLIES:
-            parsed = parse_reply(record, max_reply_bytes=bytes_max)
+            parsed = parse_reply(record, max_reply_bytes=bytes_max, strict_identifiers=strict)
         else:
-            parsed = parse(record, max_command_bytes=bytes_max)
+            parsed = parse(record, max_command_bytes=bytes_max, strict_identifiers=strict)
         return Read(record, parsed, letter_ahead(source, record, parsed))
 
     async def _commit_or_halve(self, batch: Sequence[Taken]) -> None:
@@ -498,8 +500,9 @@ class _Worker:
             DeadLetterCode.INTERNAL,
             "The service failed on this record; its log names this partition and offset.",
         )
-        letter = await aside(bytes_of([record]), letter_of, taken.source, record, broken)
-        buried = take(record, broken, self._settings.partitions, source=taken.source)
+        numbers = taken.opening.numbers if taken.opening is not None else ()
+        letter = await aside(bytes_of([record]), letter_of, taken.source, record, broken, numbers)
+        buried = take(record, broken, self._settings.partitions, taken.opening, taken.source)
         await self._commit([buried._replace(letter=letter)])
 
     async def _every(

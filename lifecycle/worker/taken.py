@@ -6,7 +6,7 @@ from uuid import UUID
 from lifecycle.domain.commands import Command, Create, Renew, Replace, Subject, SubjectKind
 from lifecycle.domain.identifiers import generated_card_ids, operation_id
 from lifecycle.domain.sources import Partition, Source
-from lifecycle.kafka.commands import Broken, Parsed, RawRecord
+from lifecycle.kafka.commands import ENCRYPTED_DATA, Broken, Parsed, RawRecord
 from lifecycle.kafka.partitioner import key_of, partition_of
 from lifecycle.kafka.requests import ParsedReply
 from lifecycle.postgres.operations import DeadLetterRow
@@ -49,13 +49,17 @@ def take(
 ) -> Taken:
     """Derive what the reads need to know of a record before any lock is taken."""
     if isinstance(parsed, Broken):
-        return Taken(record, parsed, source)
+        return Taken(record, parsed, source, opening=opening)
     if isinstance(parsed, ParsedReply):
         lane = partition_of(key_of(parsed.subject), partition_count)
         return Taken(record, parsed, source, lane, lanes=(lane,), opening=opening)
     if opening is not None:
         # What it holds decides whether two commands are the same, not its bytes (design.md 5).
-        parsed = parsed._replace(content_hash=opening.content_hash)
+        assert parsed.sent is not None, "what was opened is kept with everything beside it"
+        parsed = parsed._replace(
+            content_hash=opening.content_hash,
+            sent={**parsed.sent, ENCRYPTED_DATA: opening.identity},
+        )
     home_lane = partition_of(key_of(parsed.subject), partition_count)
     identity = operation_id(parsed.subject, parsed.command.command_id)
     generated = None

@@ -1,12 +1,19 @@
 """The same command twice: at once, after a restart, and long after its card has forgotten it."""
 
+import json
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+import rfc8785
 
 from lifecycle.settings import Settings
 from tests.integration.test_card_numbers import PANS, register, transit_product
 from tests.support import bank
 from tests.support.bank import card, consumer, create
 from tests.support.fixtures import NewGround
+from tests.support.ground import connected
 from tests.support.guarantees import verify_all
 from tests.support.outside import answer, reply, requests
 from tests.support.reading import until_settled
@@ -56,11 +63,48 @@ async def test_a_command_written_otherwise_with_the_same_content_is_the_same(
     )
     assert long.value is not None
     spaced = bank.Message(long.key, b" \n" + long.value.replace(b",", b" ,\t") + b"\r\n")
+    through_a_gateway = [
+        card("card-1", "SUSPEND", "s1", correlationId=f"attempt {number}") for number in range(3)
+    ]
+    created = create("card-1", deleteAt="2099-01-01T00:00:00Z")
+    in_python = create("card-1", deleteAt=datetime(2099, 1, 1, tzinfo=UTC).isoformat())
+    enrolled = (
+        card("card-1", "RESUME", "r1"),
+        card("card-1", "CLICK_TO_PAY_ENROLMENT", "e1", name="Zo\u00eb"),
+    )
+    decomposed = card("card-1", "CLICK_TO_PAY_ENROLMENT", "e1", name="Zoe\u0308")
+    first = [created, short, *enrolled]
+    again = [in_python, long, spaced, *through_a_gateway, decomposed]
     async with running_worker(ground):
         await _define_products(ground)
-        places = await bank.send(ground, [create("card-1"), short, long, spaced])
+        places = await bank.send(ground, [*first, *again])
         evidence = await verify_all(ground)
-    assert evidence.outcomes(places) == ["SUCCESSFUL", "SUCCESSFUL", "NOTHING", "NOTHING"]
+    assert evidence.outcomes(places[:4]) == ["SUCCESSFUL", "SUCCESSFUL", "SUCCESSFUL", "PENDING"]
+    assert evidence.outcomes(places[4:]) == ["NOTHING"] * len(again)
+
+
+async def test_a_retry_across_an_upgrade_is_still_a_duplicate(ground: Settings) -> None:
+    """Decision 43: until then `correlationId` was part of the content, and its hash is stored."""
+    sent = card("card-1", "SUSPEND", "s1", correlationId="attempt-1")
+    async with running_worker(ground):
+        await _define_products(ground)
+        await bank.send(ground, [create("card-1"), sent])
+        await verify_all(ground)
+    assert sent.value is not None
+    defaults: dict[str, Any] = {
+        "reasonCode": "ISSUER_DECISION",
+        "requestor": {"type": "ISSUER", "id": bank.ISSUER},
+    }
+    as_it_was = sha256(rfc8785.dumps({**json.loads(sent.value), **defaults})).digest()[:16]
+    async with connected(ground) as connection:
+        before = await connection.fetchval("SELECT recent_commands FROM card")
+        assert before[-16:] != as_it_was
+        await connection.execute("UPDATE card SET recent_commands = $1", before[:-16] + as_it_was)
+    other = card("card-1", "SUSPEND", "s1", correlationId="attempt-1", reasonCode="FRAUD")
+    async with running_worker(ground):
+        places = await bank.send(ground, [sent, other])
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(places) == ["NOTHING", "IDEMPOTENCY_CONFLICT"]
 
 
 async def test_other_content_under_the_same_id_is_a_conflict(new_ground: NewGround) -> None:
@@ -77,7 +121,7 @@ async def test_other_content_under_the_same_id_is_a_conflict(new_ground: NewGrou
         card("card-1", "DELETE", "s1"),
         card("card-1", "SUSPEND", "s1", reasonCode="FRAUD"),
         create("card-1", consumerId="someone-else"),
-        card("card-1", "RESUME", "r2", correlationId="trace-1"),
+        card("card-1", "RESUME", "r2", effectiveDate="2026-11-22T00:00:00Z"),
     ]
     async with running_worker(ground):
         await _define_products(ground)

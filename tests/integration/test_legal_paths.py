@@ -240,6 +240,11 @@ _OTHERWISE: dict[str, object] = {
     "realCardId": "other",
     "controls": {"other": 1},
     "limits": {"other": 1},
+    "realCardIncarnation": 7,
+    "suspensions": ["FRAUD", "USER_DECISION"],
+    "auxiliaryExp": "0199",
+    "pendingAuxiliaryExp": "0199",
+    "hasAuxiliaryPan": True,
 }
 
 
@@ -252,6 +257,8 @@ def _changes(event: Json) -> Iterator[Callable[[Json], None]]:
             yield _set("previousState", to=state)
     for name, otherwise in _OTHERWISE.items():
         yield _set("card", name, to=otherwise)
+    for name, term in event["card"]["terms"].items():
+        yield _set("card", "terms", name, to=not term if isinstance(term, bool) else "OTHER")
     for name in event["card"]["usage"]:
         yield _set("card", "usage", name, to="MAYBE")
     for name, one, other in (

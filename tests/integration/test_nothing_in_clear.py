@@ -174,26 +174,43 @@ def _base64url(text: str) -> str:
     return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _in_clear(planted: Planted) -> list[Message]:
+# Identifiers: a number in them counts when it is on a card (design.md 5).
+_IDENTIFIERS = frozenset(
+    {"correlationId", "operationId", "newCardId", "consumerId", "cardProductId", "realCardId"}
+)
+
+
+def _in_clear(planted: Planted) -> list[tuple[Message, str]]:
     """A number in every place of a command, of a readable one and of one that is none."""
     pan = planted.pan
+    holders: list[tuple[Message, str]] = []
+
+    def on_a_card(name: str) -> str:
+        """A number whose card is registered before everything else here."""
+        number = pan(name)
+        sealed = encrypted({"pan": number, "exp": "1231"})
+        holders.append((_register(f"holder-{len(holders)}", sealed), "SUCCESSFUL"))
+        return number
+
     victim = f"{ISSUER}/victim".encode()
     good = card("victim", "SUSPEND", "s")
     assert good.value is not None
 
     def named(name: str, sign: str = "") -> dict[str, str]:
-        return {name: _spaced(pan(f"field {name}"), sign)}
+        number = (on_a_card if name in _IDENTIFIERS else pan)(f"field {name}")
+        return {name: _spaced(number, sign)}
 
     messages = [card("victim", "SUSPEND", f"f-{name}", **named(name))
         for name in ("correlationId", "effectiveDate", "reasonCode", "reason", "unknown")
     ]  # fmt: skip
     messages += [card("victim", "SUSPEND", f"s-{sign}", **named("reason", sign)) for sign in " -"]
     messages += [
-        card("victim", "SUSPEND", "r-id", requestor={"type": "USER", "id": pan("requestor.id")}),
+        card("victim", "SUSPEND", "r-id", requestor={"type": "USER", "id": on_a_card("an asker")}),
         card("victim", "SUSPEND", "r-type", requestor={"type": pan("requestor.type"), "id": "a"}),
-        card("victim", "SUSPEND", pan("commandId")),
+        card("victim", "SUSPEND", on_a_card("commandId")),
+        card("victim", "SUSPEND", f"job:{on_a_card('a longer commandId')}.1"),
         card("victim", pan("command"), "c"),
-        card(pan("cardId"), "SUSPEND", "s"),
+        card(on_a_card("cardId"), "SUSPEND", "s"),
         card("victim", "ACTIVATE", "a", **named("last4")),
         card("victim", "LOCK", "l", **named("lock")),
         card("victim", "TIME_OUT", "t", **named("operationId")),
@@ -204,9 +221,9 @@ def _in_clear(planted: Planted) -> list[Message]:
         card("victim", "REPLACE", "x", reasonCode="FRAUD", reason="r", **named("newCardId")),
         card("victim", "SUSPEND", "n", reason=int(pan("a number where a text belongs"))),
         card("victim", "SUSPEND", "m", **{pan("the name of a field"): "x"}),
-        consumer(pan("consumerId"), "CONSUMER_REGISTER", "c"),
+        consumer(on_a_card("consumerId"), "CONSUMER_REGISTER", "c"),
         consumer("consumer-9", "CONSUMER_REGISTER", "c", **named("correlationId")),
-        define(pan("cardProductId"), "VIRTUAL"),
+        define(on_a_card("cardProductId"), "VIRTUAL"),
         replace(good, key=f"{ISSUER}/{pan('a key')}".encode()),
         replace(good, key=None, value=b'{"a":"%s"}' % pan("a value without a key").encode()),
         replace(good, key=pan("the key of a tombstone").encode(), value=None),
@@ -215,6 +232,7 @@ def _in_clear(planted: Planted) -> list[Message]:
                    "deleteAt", "realCardId"):  # fmt: skip
         sealed = encrypted(planted.credentials(f"the command with {member}"))
         messages.append(_register("victim", sealed, **named(member)))
+    messages += [_with_its_own_number(planted, member) for member in _OF_ITS_OWN]
     texts = [
         f"{{{pan('half an object')}",
         f'["{pan("a list")}"]',
@@ -237,7 +255,29 @@ def _in_clear(planted: Planted) -> list[Message]:
         _cloud_event(victim, {"data": {"reason": pan("the data of an event")}}),
         _cloud_event(victim, {"data": {}, "extension": pan("an extension")}),
     ]
-    return messages
+    return [*holders, *((message, "SENSITIVE_DATA") for message in messages)]
+
+
+_OF_ITS_OWN: dict[str, Callable[[str], object]] = {
+    "requestor": lambda number: {"type": "USER", "id": number},
+    "correlationId": lambda number: number,
+    "consumerId": lambda number: f"a{number}b",
+    "cardProductId": lambda number: _spaced(number, "-"),
+    "realCardId": lambda number: number,
+    "reason": lambda number: f"was {_spaced(number, ' ')}",
+    "commandId": lambda number: f"job:{number}.1",
+}
+
+
+def _with_its_own_number(planted: Planted, member: str) -> Message:
+    """A number of ten digits, which looks like none in a text, in two fields of one command."""
+    begin = f"7{planted.chance.randrange(10**8):08}"
+    number = begin + check_digit(begin)
+    planted.secrets.append(card_number(f"its own number beside {member}", number))
+    message = _register("victim", encrypted({"pan": number, "exp": "1231"}))
+    assert message.value is not None
+    body = {**json.loads(message.value), member: _OF_ITS_OWN[member](number)}
+    return replace(message, value=json.dumps(body).encode())
 
 
 def _escaped(digits: str) -> str:
@@ -332,7 +372,7 @@ async def aftermath(
             await until_settled(ground)
             await bank.send(ground, [*products, *_where_nobody_looks(planted)])
             sent = [*_by_the_book(planted), *_that_do_not_open(planted)]
-            sent += [(message, "SENSITIVE_DATA") for message in _in_clear(planted)]
+            sent += _in_clear(planted)
             for number, ending in enumerate(_AFTER_REPLIES):
                 old = _register(f"old-{number}", encrypted(planted.credentials(f"card {number}")))
                 moving = {"newCardId": f"next-{number}", "newCardState": "ACTIVE"}

@@ -80,10 +80,12 @@ def card_view(card: Data) -> Data:
     names = [
         *("state", "stateReason", "ongoingOperation", "exp", "pendingExp", "last4", "consumerId"),
         *("cardProductId", "origin", "incarnation", "predecessorCardId", "successorCardId"),
-        *("realCardId", "clickToPay"),
+        *("realCardId", "realCardIncarnation", "clickToPay", "terms", "hasAuxiliaryPan"),
+        *("auxiliaryExp", "pendingAuxiliaryExp"),
     ]
     return {
         **{name: card[name] for name in names},
+        "suspensions": [] if card["state"] in tables.TERMINAL else sorted(card["suspensions"]),
         "locks": [lock for lock in tables.LOCK_REASON if lock in card["locks"]],
         **{name: card[name] and json.loads(card[name]) for name in ("controls", "limits")},
         "form": card["terms"]["form"],
@@ -121,7 +123,7 @@ def _details(command: Data, outcome: Data) -> Data:
 
 
 def comparable(subject: Data | None) -> Data | None:
-    """No event shows `suspensions`, and in a terminal state nothing depends on them."""
+    """In a terminal state nothing depends on `suspensions`, and none are shown."""
     if subject is None or subject.get("state") not in tables.TERMINAL:
         return subject
     return {name: value for name, value in subject.items() if name != "suspensions"}

@@ -138,18 +138,30 @@ def _opened(event: Data, subject: Data | None, new_card: Data) -> Data:
     exp = new_card.get("exp") or _LAST_EXPIRY
     if subject is not None and event["operation"]["operation"] == "RENEW":
         exp = event["operation"]["details"].get("newExp", _LAST_EXPIRY)
+    auxiliary_exp = _auxiliary_exp(event, new_card)
     return {
         "pan": f"400000000000{last4}",
         "exp": exp,
         "psn": None,
-        "auxiliaryPan": None,
-        "auxiliaryExp": None,
+        "auxiliaryPan": None if auxiliary_exp is None else "6011000990139424",
+        "auxiliaryExp": auxiliary_exp,
     }
+
+
+def _auxiliary_exp(event: Data, after: Data) -> str | None:
+    """The expiry of its other number that the card must have got, or one that it may get."""
+    if not after.get("hasAuxiliaryPan"):
+        return None
+    operation = event["operation"]
+    if operation["operation"] == "RENEW" and operation["status"] != "SUCCESSFUL":
+        return _LAST_EXPIRY
+    expiry: str = after["pendingAuxiliaryExp"] or after["auxiliaryExp"]
+    return expiry
 
 
 def _commands(event: Data, subject: Data | None, around: Around) -> Iterator[Data]:
     operation = event["operation"]
-    kind, details = operation["operation"], operation["details"]
+    kind = operation["operation"]
     asked: Data = {
         "commandId": event["commandId"],
         "command": kind,
@@ -170,7 +182,7 @@ def _commands(event: Data, subject: Data | None, around: Around) -> Iterator[Dat
             initial = {name: event["card"][name] for name in names}
         yield {**asked, **initial, "cardId": event["cardId"], "encryptedData": _JWE}
     elif kind == "RENEW":
-        yield from _renewals({**asked, "cardId": event["cardId"]}, details, subject, around)
+        yield from _renewals({**asked, "cardId": event["cardId"]}, event, subject, around)
     else:
         yield from _others({**asked, "cardId": event["cardId"]}, event, subject)
 
@@ -198,17 +210,20 @@ def _others(asked: Data, event: Data, card: Data | None) -> Iterator[Data]:
             yield asked
 
 
-def _renewals(asked: Data, details: Data, card: Data | None, around: Around) -> Iterator[Data]:
+def _renewals(asked: Data, event: Data, card: Data | None, around: Around) -> Iterator[Data]:
     """In its second form, by its timer, and in its first form in place and elsewhere."""
+    details = event["operation"]["details"]
     is_registered = card is not None and card["origin"] == "REGISTERED"
     new_exp = details.get("newExp", _LAST_EXPIRY) if is_registered else None
     brought = _JWE if is_registered else None
     if "newCardId" not in details:
-        yield {**asked, "newExp": new_exp}
+        new_auxiliary_exp = _auxiliary_exp(event, event["card"] or {}) if is_registered else None
+        in_place = {"newExp": new_exp, "newAuxiliaryExp": new_auxiliary_exp}
+        yield {**asked, **in_place}
         yield {**asked, "command": "AUTO_RENEW"}
         for state in ["ACTIVE", "INACTIVE"]:
             place = {"newCardId": asked["cardId"], "newCardState": state}
-            yield {**asked, **place, "newExp": new_exp, "encryptedData": brought}
+            yield {**asked, **place, **in_place, "encryptedData": brought}
     if "newCardId" in details or not details:
         states = [around.caused[0]["state"]] if around.caused else ["ACTIVE", "INACTIVE"]
         for state, encrypted in every(states, [brought, None]):

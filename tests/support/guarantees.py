@@ -17,10 +17,11 @@ from tests.support.bank import Message, Place, home
 from tests.support.evidence import Evidence, Json, Logged, gather_evidence
 from tests.support.legal_paths import verify_every_path_is_legal
 from tests.support.reading import Record
+from tests.support.rebuilding import verify_events_rebuild_the_cards
 
 
 async def verify_all(settings: Settings) -> Evidence:
-    """Wait until everything is settled, then check G1 to G6, and the stored cards."""
+    """Wait until everything is settled, then check G1 to G7."""
     evidence = await gather_evidence(settings)
     verify_evidence(evidence)
     return evidence
@@ -43,6 +44,7 @@ def verify_evidence(evidence: Evidence) -> None:
     verify_dead_letters(evidence)
     verify_stored_state_is_that_of_the_last_event(evidence)
     verify_state_topic(evidence)
+    verify_events_rebuild_the_cards(evidence)
 
 
 # --- G1

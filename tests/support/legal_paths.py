@@ -23,10 +23,8 @@ from tests.support.evidence import Evidence, Logged
 _SUBJECTS_NAMED_MAX = 3
 _RELINKING = frozenset({"ACTIVATE", "RENEW"})
 _MAKING_CARDS = frozenset({"CREATE", "REGISTER", "REPLACE", "RENEW"})
-# What the issuer sent, or what is sealed, and no event shows.
-_UNTOLD = frozenset(
-    {"name", "secondName", "hasAuxiliaryPan", "auxiliaryExp", "pendingAuxiliaryExp"}
-)
+# What is personal, and no event shows.
+_UNTOLD = frozenset({"name", "secondName"})
 
 States = list[Data | None]
 

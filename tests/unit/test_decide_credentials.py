@@ -6,6 +6,7 @@ from lifecycle.domain.credentials import (
     Credentials,
     judge_credentials,
     judge_cvv,
+    numbers_in,
     passes_luhn,
 )
 from lifecycle.domain.errors import SENTENCE, ErrorCode
@@ -148,14 +149,26 @@ def test_credentials_show_nothing_of_themselves() -> None:
         assert not any(character.isdigit() for character in shown)
 
 
-def test_a_number_is_found_in_an_id_that_holds_it() -> None:
-    short = Credentials(pan="79927398713", exp="0930", auxiliary_pan="0000000000")
-    assert short.appear_in(["c1", "card-79927398713-b"])
-    assert short.appear_in(["0000000000"])
-    assert not short.appear_in(["c1", "card-7992739871"])
-    alone = Credentials(pan="79927398713", exp="0930")
-    assert alone.appear_in(["c1", "card-79927398713-b"])
-    assert not alone.appear_in(["c1", "card-7992739871"])
+@pytest.mark.parametrize(
+    ("plaintext", "numbers"),
+    [
+        ({"pan": PAN, "exp": "0930"}, (PAN,)),
+        ({"pan": "79927398713", "auxiliaryPan": "0000000000"}, ("79927398713", "0000000000")),
+        ({"auxiliaryPan": PAN}, (PAN,)),
+        ({"pan": "4000001235467899"}, ("4000001235467899",)),
+        ({"pan": int(PAN)}, (PAN,)),
+        ({"pan": "4000 0012-3456 7899"}, ("4000001234567899",)),
+        ({"pan": "123456789"}, ()),
+        ({"pan": "1" * 20}, ()),
+        ({"pan": None, "auxiliaryPan": ["4"]}, ()),
+        ({"pan": f"{PAN}x", "cvv": "123"}, ()),
+        ({}, ()),
+    ],
+)
+def test_the_numbers_in_what_was_opened_are_secret_right_or_wrong(
+    plaintext: dict[str, object], numbers: tuple[str, ...]
+) -> None:
+    assert numbers_in(plaintext) == numbers
 
 
 def test_the_answer_of_an_activation_is_any_text() -> None:

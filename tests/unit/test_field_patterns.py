@@ -3,15 +3,18 @@
 Every ASCII character is tried, and some that look like one or are of another script.
 """
 
+from datetime import UTC, datetime
 from string import ascii_letters, ascii_uppercase, digits
 from typing import Any, NamedTuple
 
 import pytest
 
 from lifecycle.domain.commands import COMMAND_CLASS, CommandName, DefineProduct, Requestor
+from lifecycle.domain.decide import decide_card
 from lifecycle.domain.errors import ErrorCode
 from lifecycle.domain.fields import Refusal, judge, time_ms_of
-from tests.unit.deciding import START_MS, a_command
+from lifecycle.domain.operations import Decision
+from tests.unit.deciding import START_MS, a_card, a_command, a_context
 
 OTHERS = "éж٣½\u00a0\u2028\u212a"
 CHARACTERS = [*map(chr, range(128)), *OTHERS]
@@ -119,6 +122,17 @@ def test_the_holders_name_for_a_scheme_has_letters_of_any_script(command: str) -
         assert refusal(name, "name", "A" * count) == expected
 
 
+@pytest.mark.parametrize("command", ["ENROLMENT", "UPDATE", "OPTOUT"])
+def test_the_holders_name_for_a_scheme_is_taken_in_its_composed_form(command: str) -> None:
+    """domain.md 8: what counts is the letter, not in how many characters it was sent."""
+    name = f"CLICK_TO_PAY_{command}"
+    broken = Refusal(ErrorCode.FIELD_INVALID_FORMAT, "name")
+    for text in ("Zoe\u0308", "Nguye\u0302\u0303n", "\u1112\u1161\u11ab", "e\u0301" * 26):
+        assert refusal(name, "name", text) is None, text
+    for text in ("e\u0301" * 27, "x\u0301", "\u0301", "e\u0301\u0301"):
+        assert refusal(name, "name", text) == broken, text
+
+
 @pytest.mark.parametrize(
     "command",
     sorted(name for name, made in COMMAND_CLASS.items() if hasattr(made, "encrypted_data")),
@@ -194,3 +208,57 @@ def test_a_time_has_milliseconds_and_drops_what_is_finer(
 ) -> None:
     found = time_ms_of(f"1970-01-01T00:00:01{fraction}Z")
     assert found == (None if milliseconds is None else 1_000 + milliseconds)
+
+
+@pytest.mark.parametrize("fraction", ["", ".5", ".123456"])
+def test_a_time_is_utc_with_z_or_a_zero_offset(fraction: str) -> None:
+    """`+00:00` is what Python's isoformat() writes."""
+    z = time_ms_of(f"2027-01-31T00:00:00{fraction}Z")
+    assert z is not None
+    assert time_ms_of(f"2027-01-31T00:00:00{fraction}+00:00") == z
+    moment = datetime(2027, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
+    assert time_ms_of(moment.isoformat()) == round(moment.timestamp() * 1000)
+    for other in (
+        *("", "z", "+01:00", "-00:00", "+00", "+0000", "+00:00Z", "Z+00:00", "+00:00+00:00", "ZZ"),
+        *("+00:00\n", " +00:00"),
+    ):
+        assert time_ms_of(f"2027-01-31T00:00:00{fraction}{other}") is None, other
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        (
+            {"a": [{"perDay": float(9_223_372_036_854_775_807)}]},
+            (
+                "A whole number lies beyond 9007199254740991 (2^53-1), the largest that every"
+                " reader of JSON keeps; send it as a string, or in a larger unit."
+            ),
+        ),
+        ({"a": -float(2**53)}, "A whole number lies beyond 9007199254740991 (2^53-1)"),
+        ({"a": 2**53}, "A whole number lies beyond 9007199254740991 (2^53-1)"),
+        ({"a": {"b": {"c": {"d": {"e": {}}}}}}, "It has more than 5 levels; send it flatter."),
+        ({"a": "x" * 4_096}, "It is more than 4096 characters of RFC 8785 JSON; send less."),
+    ],
+)
+@pytest.mark.parametrize("name", ["controls", "limits"])
+def test_controls_and_limits_that_are_refused_say_what_to_send(
+    name: str, settings: dict[str, object], advice: str
+) -> None:
+    command = a_command(f"UPDATE_{name.upper()}", **{name: settings})
+    decision = decide_card(a_card(), command, a_context())
+    assert isinstance(decision, Decision)
+    assert decision.error_code is ErrorCode.FIELD_INVALID_FORMAT
+    assert decision.error is not None
+    assert f"Field: {name}. {advice}" in decision.error
+    assert len(decision.error) <= 256
+
+
+@pytest.mark.parametrize("name", ["controls", "limits"])
+def test_controls_and_limits_at_their_bounds_are_taken(name: str) -> None:
+    for settings in (
+        {"a": 2**53 - 1, "b": -(2**53) + 1, "c": 0.5},
+        {"a": {"b": {"c": {"d": {"e": 1}}}}},
+        {"a": "x" * (4_096 - len('{"a":""}'))},
+    ):
+        assert refusal(f"UPDATE_{name.upper()}", name, settings) is None

@@ -6,6 +6,7 @@ from lifecycle.domain.commands import CommandName
 from lifecycle.kafka.cloudevents import command_type
 from lifecycle.kafka.commands import Broken, Parsed, parse
 from lifecycle.kafka.dead_letters import DeadLetterCode
+from lifecycle.kafka.sensitive import Suspect
 from tests.unit.wire_records import (
     BINARY,
     KEY,
@@ -162,15 +163,53 @@ def test_a_repeated_name_in_the_envelope_is_not_json() -> None:
     assert code_of(outcome) is DeadLetterCode.NOT_JSON
 
 
-def test_a_card_number_in_an_id_header_is_found() -> None:
+def test_a_number_in_an_id_header_is_asked_about() -> None:
     outcome = parse(record(BODY_ALONE, headers=replaced("ce_id", PAN_16.encode())))
-    assert code_of(outcome) is DeadLetterCode.SENSITIVE_DATA
+    assert isinstance(outcome, Parsed)
+    assert outcome.suspects == (Suspect("field commandId", PAN_16),)
 
 
 def test_a_card_number_in_an_envelope_is_found() -> None:
-    for event in (envelope(BODY_ALONE, subject=PAN_16), envelope({**BODY_ALONE, "reason": PAN_16})):
+    for event in (envelope(BODY_ALONE, source=PAN_16), envelope({**BODY_ALONE, "reason": PAN_16})):
         outcome = parse(record(event, headers=STRUCTURED_TYPE))
         assert code_of(outcome) is DeadLetterCode.SENSITIVE_DATA
+
+
+@pytest.mark.parametrize("name", ["subject", "partitionkey", "correlationid"])
+def test_a_number_in_an_identifier_of_an_envelope_is_asked_about(name: str) -> None:
+    outcome = parse(record(envelope(BODY_ALONE, **{name: PAN_16}), headers=STRUCTURED_TYPE))
+    assert isinstance(outcome, Parsed)
+    assert outcome.suspects == (Suspect(f"field {name}", PAN_16),)
+
+
+def test_tracing_in_an_envelope_costs_no_command() -> None:
+    trace = f"00-4bf92f3577b34da6a3ce929d0e0e4736-{PAN_16}-01"
+    event = envelope(BODY_ALONE, traceparent=trace, tracestate=PAN_16)
+    assert isinstance(parse(record(event, headers=STRUCTURED_TYPE)), Parsed)
+
+
+def test_an_envelope_without_its_content_type_is_told_of_it() -> None:
+    for headers in ((), (("Content-Type", b"application/cloudevents+json"),)):
+        outcome = parse(record(envelope(BODY_ALONE), headers=headers))
+        assert isinstance(outcome, Broken)
+        assert outcome.code is DeadLetterCode.FIELD_MISSING
+        assert outcome.error == (
+            "Field command is missing; send it. This is a CloudEvents envelope: send it with the"
+            " header content-type (in lower case) application/cloudevents+json."
+        )
+
+
+def test_headers_without_their_version_are_told_of_it() -> None:
+    outcome = parse(record(BODY_ALONE, headers=BINARY[1:]))
+    assert isinstance(outcome, Broken)
+    assert outcome.code is DeadLetterCode.FIELD_MISSING
+    assert outcome.error.endswith("The ce_ headers count only with ce_specversion.")
+
+
+def test_what_is_no_event_gets_no_hint() -> None:
+    outcome = parse(record({"commandId": "c1", "data": {}}))
+    assert isinstance(outcome, Broken)
+    assert outcome.error == "Field command is missing; send it."
 
 
 def test_an_envelope_cannot_hide_behind_a_field_of_the_same_name() -> None:

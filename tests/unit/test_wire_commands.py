@@ -16,8 +16,11 @@ from lifecycle.domain.commands import (
     SubjectKind,
     Suspend,
 )
-from lifecycle.kafka.commands import Broken, Parsed, parse
+from lifecycle.kafka.commands import Broken, Parsed, is_same_content, parse
+from lifecycle.kafka.commands import content_hash_of as content_hash_of_opened
 from lifecycle.kafka.dead_letters import DeadLetterCode
+from lifecycle.worker.opening import Opening
+from lifecycle.worker.taken import take
 from tests.unit.wire_records import (
     BINARY,
     CREATE,
@@ -90,7 +93,7 @@ BROKEN = {
     "an array": Case(Code.NOT_AN_OBJECT, b"[" + TEXT + b"]"),
     "a string": Case(Code.NOT_AN_OBJECT, b'"SUSPEND"'),
     "the word null": Case(Code.NOT_AN_OBJECT, b"null"),
-    "a null header that counts": Case(Code.HEADERS, SUSPEND, headers=(("traceparent", None),)),
+    "a null header that counts": Case(Code.HEADERS, SUSPEND, headers=(("ce_id", None),)),
     "a repeated content-type": Case(
         Code.HEADERS, SUSPEND, headers=(("content-type", b"application/json"),) * 2
     ),
@@ -379,6 +382,32 @@ def test_an_invalid_traceparent_counts_as_absent(value: bytes) -> None:
     assert parsed(SUSPEND, headers=(("traceparent", value),)).traceparent is None
 
 
+OTHER_TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+
+
+@pytest.mark.parametrize(
+    ("values", "taken"),
+    [
+        ((None,), None),
+        ((b"\xff",), None),
+        ((None, None, b"garbage"), None),
+        ((OTHER_TRACE, TRACE), TRACE),
+        ((TRACE, TRACE), TRACE),
+        ((TRACE, None), TRACE),
+        ((TRACE, b"\xff\xfe"), TRACE),
+        ((None, TRACE, b"ff" + OTHER_TRACE[2:]), TRACE),
+    ],
+)
+def test_tracing_never_costs_a_command(
+    values: tuple[bytes | None, ...], taken: bytes | None
+) -> None:
+    """Of several the last valid one is taken (design.md 3)."""
+    headers = [("traceparent", value) for value in values]
+    for also in ((), BINARY, (("content-type", b"application/json"),)):
+        outcome = parsed(SUSPEND, headers=(*headers, *also, ("tracestate", None)))
+        assert outcome.traceparent == (None if taken is None else taken.decode())
+
+
 # --- content
 
 
@@ -480,3 +509,101 @@ def test_a_user_resumes_with_user_decision_by_default() -> None:
     outcome = parsed(resume)
     assert isinstance(outcome.command, Resume)
     assert outcome.content_hash == parsed({**resume, "reasonCode": "USER_DECISION"}).content_hash
+
+
+# --- what is no part of the content, and what is written in two ways
+
+
+def same_content(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    return parsed(one).content_hash == parsed(other).content_hash
+
+
+def test_the_correlation_id_is_no_part_of_the_content() -> None:
+    """A gateway stamps a new one on every attempt."""
+    assert same_content({**SUSPEND, "correlationId": "a"}, {**SUSPEND, "correlationId": "b"})
+    assert same_content({**SUSPEND, "correlationId": "a"}, SUSPEND)
+    assert parsed({**SUSPEND, "correlationId": "a"}).command.correlation_id == "a"
+
+
+@pytest.mark.parametrize("field", ["effectiveDate", "deleteAt"])
+def test_a_time_is_the_same_content_with_z_and_with_a_zero_offset(field: str) -> None:
+    moment = "2027-01-31T00:00:00"
+    for fraction in ("", ".5", ".123456"):
+        z, offset = (f"{moment}{fraction}{zone}" for zone in ("Z", "+00:00"))
+        assert same_content({**CREATE, field: z}, {**CREATE, field: offset})
+    for other in ("+01:00", "+00:00Z", "+00:00+00:00", "-00:00", "+0000", "z", ""):
+        assert not same_content({**CREATE, field: f"{moment}Z"}, {**CREATE, field: moment + other})
+    doubled = (f"{moment}+00:00Z", f"{moment}+00:00+00:00")
+    assert not same_content(*({**CREATE, field: time} for time in doubled))
+
+
+@pytest.mark.parametrize("kind", ["ENROLMENT", "UPDATE", "OPTOUT"])
+def test_a_name_for_click_to_pay_is_the_same_content_composed_and_decomposed(kind: str) -> None:
+    body = {**SUSPEND, "command": f"CLICK_TO_PAY_{kind}"}
+    assert same_content({**body, "name": "Zo\u00eb"}, {**body, "name": "Zoe\u0308"})
+    assert not same_content({**body, "name": "Zo\u00eb"}, {**body, "name": "Zoe"})
+    assert not same_content({**CREATE, "name": "Zo\u00eb"}, {**CREATE, "name": "Zoe\u0308"})
+
+
+@pytest.mark.parametrize(
+    ("members", "as_sent"),
+    [
+        (
+            {**SUSPEND, "correlationId": "a"},
+            (
+                '{"cardId":"card-1","command":"SUSPEND","commandId":"c1","correlationId":"a",'
+                '"issuerId":"BANK000001","reasonCode":"ISSUER_DECISION",'
+                '"requestor":{"id":"BANK000001","type":"ISSUER"}}'
+            ),
+        ),
+        (
+            {**SUSPEND, "command": "UPDATE_LIMITS", "limits": {"a": 1.5}, "correlationId": "a"},
+            (
+                '{"cardId":"card-1","command":"UPDATE_LIMITS","commandId":"c1","correlationId":"a",'
+                '"issuerId":"BANK000001","limits":{"a":1.5},'
+                '"requestor":{"id":"BANK000001","type":"ISSUER"}}'
+            ),
+        ),
+        (
+            {**SUSPEND, "command": "DELETE", "effectiveDate": "2026-11-22T00:00:00+00:00"},
+            (
+                '{"cardId":"card-1","command":"DELETE","commandId":"c1",'
+                '"effectiveDate":"2026-11-22T00:00:00+00:00","issuerId":"BANK000001",'
+                '"reasonCode":"ISSUER_DECISION","requestor":{"id":"BANK000001","type":"ISSUER"}}'
+            ),
+        ),
+    ],
+)
+def test_a_command_of_before_the_upgrade_is_still_the_same_content(
+    members: Mapping[str, object], as_sent: str
+) -> None:
+    """Until then all that was sent was its content, and that hash is stored."""
+    outcome = parsed(members)
+    before = content_hash_of(as_sent)
+    assert outcome.content_hash != before
+    assert is_same_content(outcome, before)
+    assert is_same_content(outcome, outcome.content_hash)
+    assert not is_same_content(outcome, content_hash_of(as_sent.replace('"a"', '"b"') + " "))
+
+
+def test_what_was_opened_before_the_upgrade_is_still_the_same_content() -> None:
+    """In both forms a keyed fingerprint of the plaintext stands for `encryptedData`."""
+    register = {
+        **CREATE,
+        "command": "REGISTER",
+        "encryptedData": "a.b.c.d.e",
+        "correlationId": "a",
+    }
+    outcome = parsed(register)
+    assert outcome.content is not None
+    opening = Opening(None, None, content_hash_of_opened(outcome.content, "keyed"), "keyed")
+    opened = take(record(register), outcome, 12, opening).parsed
+    assert isinstance(opened, Parsed)
+    defaults = {"requestor": {"id": ISSUER, "type": "ISSUER"}, "state": "ACTIVE"}
+    as_sent = {**register, **defaults, "encryptedData": "keyed"}
+    before = content_hash_of(json.dumps(as_sent, sort_keys=True, separators=(",", ":")))
+    assert opened.content_hash != before
+    assert is_same_content(opened, before)
+    del as_sent["correlationId"]
+    now = content_hash_of(json.dumps(as_sent, sort_keys=True, separators=(",", ":")))
+    assert opened.content_hash == now

@@ -89,11 +89,55 @@ def test_what_the_finder_saw_is_left_out_even_if_we_do_not_see_it() -> None:
     assert (letter.code, letter.key, letter.value) == (DeadLetterCode.SENSITIVE_DATA, None, b"")
 
 
-@pytest.mark.parametrize("name", ["issuerId", "cardId", "consumerId", "cardProductId"])
-def test_with_a_number_in_an_identifier_the_key_goes_too(name: str) -> None:
+@pytest.mark.parametrize("name", ["issuerId", "cardId", "consumerId", "requestor", "commandId"])
+def test_a_key_that_holds_no_number_stays(name: str) -> None:
     letter = buried(record({name: PAN_16}, key=b"innocent"))
-    assert (letter.key, letter.value) == (None, b"")
+    assert (letter.key, letter.value) == (b"innocent", b"")
     assert name in letter.error
+
+
+# Luhn-valid, and of no beginning that looks like a card number's.
+KNOWN = "7992739871300000003"
+OTHER_KNOWN = "5123456781"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected_key", "place"),
+    [
+        (record({**SUSPEND, "requestor": {"id": f"x{OTHER_KNOWN}"}}), KEY, "requestor.id"),
+        (record({**SUSPEND, "cardId": KNOWN}, key=f"BANK/{KNOWN}".encode()), None, "cardId"),
+        (record({**SUSPEND, "x": "51 2345-6781"}), KEY, "field x"),
+        (record({**SUSPEND, "x": [{OTHER_KNOWN: 1}]}), KEY, "the name of a field"),
+        (record(b'{"x":' + KNOWN.encode() + b"}"), KEY, "the value"),
+        (record(b'{"x":"\\u0035123456781'), KEY, "the value"),
+        (record({**SUSPEND, "encryptedData": OTHER_KNOWN}), KEY, "the value"),
+    ],
+)
+def test_a_number_that_is_known_is_found_wherever_it_stands(
+    raw: RawRecord, expected_key: bytes | None, place: str
+) -> None:
+    """That of its own encryptedData, and what an identifier was found to be."""
+    assert buried(raw).value == raw.value
+    known = [KNOWN, OTHER_KNOWN]
+    letter = dead_letter(raw, DeadLetterCode.IDEMPOTENCY_CONFLICT, "Conflict.", known)
+    assert letter.code is DeadLetterCode.SENSITIVE_DATA
+    assert (letter.key, letter.value) == (expected_key, b"")
+    assert place in letter.error
+    assert sha256(raw.value or b"").hexdigest().encode() in dict(letter.headers).values()
+
+
+def test_a_number_that_is_known_leaves_the_value_when_only_a_header_holds_it() -> None:
+    raw = record(SUSPEND, headers=(("x", OTHER_KNOWN.encode()), (KNOWN, b"1"), ("y", b"1")))
+    letter = dead_letter(raw, DeadLetterCode.INTERNAL, "Failed.", [KNOWN, OTHER_KNOWN])
+    assert (letter.code, letter.key) == (DeadLetterCode.SENSITIVE_DATA, KEY)
+    assert letter.value == raw.value
+    assert [name for name, _ in letter.headers if name in {"x", "y", KNOWN}] == ["y"]
+
+
+def test_who_knew_the_number_says_where_it_stands() -> None:
+    raw = record({**SUSPEND, "cardId": KNOWN})
+    letter = dead_letter(raw, DeadLetterCode.SENSITIVE_DATA, "In field cardId.", [KNOWN])
+    assert (letter.error, letter.value, letter.key) == ("In field cardId.", b"", KEY)
 
 
 def test_a_number_in_the_key_leaves_the_value() -> None:
@@ -131,6 +175,10 @@ HIDING_PLACES: dict[str, bytes] = {
     "behind escapes": b'{"x":"\\u0034111111111111111"}',
     "beside an escape": b'{"x":"\\n' + PAN + b'"}',
     "an id of thirteen digits": json.dumps({"commandId": PAN_13}).encode(),
+    "a track 2": json.dumps({"x": f"{PAN_16}D29122011"}).encode(),
+    "a track 2 in plain text": b";" + SPACED + b"=29122011?",
+    "a Troy number": json.dumps({"x": "9792100000000001"}).encode(),
+    "a tracing extension": json.dumps(envelope({}, tracestate=PAN_16)).encode(),
     "plain text": b"my card is " + SPACED,
     "an array": b'["' + SPACED + b'"]',
     "half an object": b'{"reason":"' + SPACED,
@@ -173,5 +221,5 @@ def test_what_holds_no_card_number_is_kept(value: bytes) -> None:
 def test_a_structured_event_is_searched_by_its_fields() -> None:
     event = envelope({"cardId": PAN_16})
     letter = buried(record(event, key=b"innocent", headers=STRUCTURED_TYPE))
-    assert (letter.key, letter.value) == (None, b"")
+    assert (letter.key, letter.value) == (b"innocent", b"")
     assert "data.cardId" in letter.error

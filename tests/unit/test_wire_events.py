@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from hashlib import sha256
 from typing import cast
 from uuid import UUID
@@ -34,6 +34,7 @@ CARD = Card(
     card_id="card-1",
     state=State.SUSPENDED,
     state_reason="CARD_LOST",
+    suspensions=frozenset({"CARD_LOST"}),
     exp="1127",
     last4="1234",
     consumer_id="consumer-1",
@@ -69,10 +70,11 @@ CONSUMER = RECORDED._replace(
     reason_code=None,
     reason=None,
 )
+PRODUCT_GOLD = Product(issuer_id="BANK000001", card_product_id="gold", terms=CARD.terms)
 PRODUCT = CONSUMER._replace(
     subject=Subject(SubjectKind.PRODUCT, "BANK000001", "gold"),
     kind=OperationKind.PRODUCT_DEFINE,
-    after=Product(issuer_id="BANK000001", card_product_id="gold", terms=CARD.terms),
+    after=PRODUCT_GOLD,
 )
 UNKNOWN = RECORDED._replace(
     status=Status.FAILED,
@@ -145,6 +147,23 @@ def test_the_payload_is_that_of_the_contract() -> None:
             "controls": None,
             "limits": None,
             "clickToPay": False,
+            "realCardIncarnation": None,
+            "suspensions": ["CARD_LOST"],
+            "terms": {
+                "activationMethod": "NOTHING",
+                "autoRenew": False,
+                "autoRenewDays": 30,
+                "bin": "40000000",
+                "dynamicCvv2": False,
+                "form": "PHYSICAL",
+                "implicitActivation": False,
+                "scheme": "VISA",
+                "transactions": True,
+                "validityMonths": 36,
+            },
+            "hasAuxiliaryPan": False,
+            "auxiliaryExp": None,
+            "pendingAuxiliaryExp": None,
         },
         "commandId": "c1",
         "correlationId": "corr-1",
@@ -291,6 +310,59 @@ def test_the_card_shows_what_is_beside_its_state() -> None:
     assert (view["predecessorCardId"], view["successorCardId"]) == ("card-0", "card-2")
     assert (view["ongoingOperation"], view["pendingExp"]) == ("RENEWAL", "1130")
     assert view["incarnation"] == 2
+
+
+def test_g7_the_card_shows_everything_but_what_is_secret_or_personal() -> None:
+    """Each field of a card is seen in its event, when it changes, but its names."""
+    before = render(RECORDED).payload
+    other: dict[str, object] = {
+        "incarnation": 2,
+        "state": State.EXPIRED,
+        "state_reason": "FRAUD",
+        "suspensions": frozenset({"USER_DECISION", "CARD_LOST"}),
+        "locks": frozenset({Lock.PIN}),
+        "ongoing_operation": OngoingOperation.RENEWAL,
+        "exp": "1199",
+        "pending_exp": "1299",
+        "last4": "9999",
+        "consumer_id": "consumer-2",
+        "card_product_id": "silver",
+        "origin": Origin.REGISTERED,
+        "terms": replace(CARD.terms, auto_renew_days=31),
+        "predecessor_card_id": "card-0",
+        "successor_card_id": "card-2",
+        "delete_at_ms": TIME_MS,
+        "has_auxiliary_pan": True,
+        "auxiliary_exp": "0931",
+        "pending_auxiliary_exp": "0932",
+        "real_card_id": "real",
+        "real_card_incarnation": 3,
+        "controls": "{}",
+        "limits": '{"a":1}',
+        "click_to_pay": True,
+    }
+    hidden = {"name", "second_name"}
+    # They name the card; `digitalCards` tells the last one where it means something.
+    named = {"issuer_id", "card_id", "digital_cards_relinked"}
+    assert {one.name for one in fields(Card)} == {*other, *hidden, *named}
+    for name, value in other.items():
+        changed = replace(CARD, **{name: value})  # type: ignore[arg-type] # any field
+        assert changed != CARD, name
+        assert render(RECORDED._replace(after=changed)).payload != before, name
+    for name in hidden:
+        changed = replace(CARD, **{name: "ANN SHOWN"})  # type: ignore[arg-type] # any field
+        assert render(RECORDED._replace(after=changed)).payload == before, name
+
+
+def test_the_terms_of_a_card_are_those_of_its_own_product() -> None:
+    """They are rendered once and remembered by all that is in them."""
+    for terms in (CARD.terms, replace(CARD.terms, bin="41111100"), CARD.terms):
+        card = member(
+            payload_of(render(RECORDED._replace(after=replace(CARD, terms=terms)))), "card"
+        )
+        product = render(PRODUCT._replace(after=replace(PRODUCT_GOLD, terms=terms)))
+        assert card["terms"] == payload_of(product)["product"]
+        assert member(card, "terms")["bin"] == terms.bin
 
 
 @pytest.mark.parametrize(

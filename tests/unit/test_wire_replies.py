@@ -74,6 +74,20 @@ def test_a_broken_reply_says_why(changes: dict[str, Any], code: str) -> None:
     assert "4000000000000002" not in broken.error
 
 
+def test_a_number_in_an_identifier_of_a_reply_is_asked_about() -> None:
+    number = "4000000000000002"
+    body = {**GOOD, "operationId": number, "cardId": number, "data": {"newCardId": number}}
+    key = f"BANK000001/{number}".encode()
+    reply = parsed(body, key)
+    assert isinstance(reply, ParsedReply)
+    places = {suspect.place for suspect in reply.suspects}
+    assert places == {"field operationId", "field cardId", "field data.newCardId"}
+    raw = record(json.dumps(body).encode(), key=key)
+    strict = parse_reply(raw, max_reply_bytes=1_000, strict_identifiers=True)
+    assert isinstance(strict, Broken)
+    assert strict.code == "SENSITIVE_DATA"
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
