@@ -214,7 +214,7 @@ async def test_no_limit_of_the_server_ends_the_wait_of_a_commit(
     on_pair: tuple[Servers, str], pair: Pair
 ) -> None:
     """Were it otherwise, the server would commit what the standby does not have."""
-    limits = {"database_statement_timeout_ms": 100, "database_lock_timeout_ms": 100}
+    limits = {"database_statement_timeout_ms": 200, "database_lock_timeout_ms": 100}
     async with (
         _ground(on_pair, pair, **limits) as ground,
         await open_pool(ground) as pool,
@@ -226,7 +226,7 @@ async def test_no_limit_of_the_server_ends_the_wait_of_a_commit(
         ]
 
         async def wait_for_long() -> bool:
-            return await seconds_without_standby(pool) > 3 * 0.1
+            return await seconds_without_standby(pool) > 3 * 0.2
 
         await until(wait_for_long, "two to wait for longer than any limit")
         assert await _are_waiting(ground, 2)()
