@@ -4,7 +4,6 @@ The limits are set on the server too: a session of ours that stops inside a tran
 the process was paused or its network fell away, must not keep a lane locked.
 """
 
-import asyncio
 from functools import partial
 
 import asyncpg
@@ -14,9 +13,10 @@ from lifecycle.settings import Settings, required
 
 __all__ = [
     "Connection",
+    "NotAcknowledgedError",
     "Pool",
     "SessionError",
-    "answers",
+    "UncancelledConnection",
     "is_systemic",
     "is_time_out",
     "is_transient",
@@ -81,12 +81,18 @@ _TIME_OUT_CODES = frozenset(
 )
 
 
+class NotAcknowledgedError(ConnectionError):
+    """A COMMIT was not acknowledged: what it commits may be there, and may be lost again."""
+
+
 def is_time_out(error: BaseException) -> bool:
     """Whether the work may have been too slow: it was ended, or its connection was.
 
-    The same comes of a server that is away; `answers` tells the two apart. Who waited for a lock
-    (55P03) waited for somebody else.
+    The same comes of a server that is away; `durability.answers` tells the two apart. Who waited
+    for a lock (55P03) waited for somebody else, and a COMMIT for a disk or for a standby.
     """
+    if isinstance(error, NotAcknowledgedError):
+        return False
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate is not None:
         return error.sqlstate in _TIME_OUT_CODES or error.sqlstate.startswith("08")
     return isinstance(error, CONNECTION_ERRORS)
@@ -119,7 +125,7 @@ def server_limits(settings: Settings) -> dict[str, str]:
     }
 
 
-class _UncancelledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
+class UncancelledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
     """Closes where asyncpg would ask the server to cancel what nobody waits for any more.
 
     A COMMIT that waits for its synchronous standby is not undone when it is cancelled: the server
@@ -154,7 +160,7 @@ async def open_pool(settings: Settings) -> Pool:
         max_size=POOL_CONNECTIONS_MAX,
         timeout=connect_seconds_max,
         command_timeout=command_seconds_max,
-        connection_class=_UncancelledConnection,
+        connection_class=UncancelledConnection,
         server_settings=kept
         | {
             "application_name": APPLICATION_NAME,
@@ -165,29 +171,6 @@ async def open_pool(settings: Settings) -> Pool:
         init=partial(_check_session, kept=kept),
     )
     return pool
-
-
-async def answers(settings: Settings) -> bool:
-    """Whether the server takes a new connection and commits what is trivial, as durably as ours."""
-    seconds_max = settings.database_statement_timeout_ms / 1000
-    try:
-        connection = await asyncpg.connect(
-            required(settings, "database_url"),
-            timeout=settings.database_connect_timeout_ms / 1000,
-            server_settings=server_limits(settings) | PINNED | {"synchronous_commit": "on"},
-        )
-        try:
-            # Nothing but a record of the write-ahead log; where COMMIT waits for a disk or for a
-            # standby, so does this one.
-            async with asyncio.timeout(seconds_max):
-                await connection.execute(
-                    "SELECT pg_logical_emit_message(true, 'card-lifecycle', 'are you there?')"
-                )
-        finally:
-            connection.terminate()
-    except (asyncpg.PostgresError, *CONNECTION_ERRORS):
-        return False
-    return True
 
 
 async def _synchronous_commit(

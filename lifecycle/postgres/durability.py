@@ -15,8 +15,25 @@ from typing import Literal, TypeVar
 
 import asyncpg
 
-from lifecycle.postgres.connection import APPLICATION_NAME, Connection, Pool
-from lifecycle.settings import Settings
+from lifecycle.postgres.connection import (
+    APPLICATION_NAME,
+    CONNECTION_ERRORS,
+    PINNED,
+    Connection,
+    NotAcknowledgedError,
+    Pool,
+    UncancelledConnection,
+    server_limits,
+)
+from lifecycle.settings import Settings, required
+
+__all__ = [
+    "DurableReads",
+    "NotAcknowledgedError",
+    "answers",
+    "seconds_without_standby",
+    "transaction",
+]
 
 Row = TypeVar("Row")
 
@@ -37,10 +54,6 @@ _COVER = """
 SELECT pg_advisory_xact_lock($1, $2),
     pg_logical_emit_message(true, 'card-lifecycle', 'what was read before this may leave') IS NULL
 """
-
-
-class NotAcknowledgedError(ConnectionError):
-    """A COMMIT was not acknowledged: what it commits may be there, and may be lost again."""
 
 
 @asynccontextmanager
@@ -139,6 +152,29 @@ async def _cover(connection: Connection, place: int) -> None:
         raise NotAcknowledgedError(
             "the COMMIT of an earlier read still waits for the synchronous standby"
         ) from error
+
+
+async def answers(settings: Settings) -> bool:
+    """Whether the server takes a new connection and commits what is trivial, as durably as ours."""
+    seconds_max = settings.database_statement_timeout_ms / 1000
+    try:
+        connection = await asyncpg.connect(
+            required(settings, "database_url"),
+            timeout=settings.database_connect_timeout_ms / 1000,
+            connection_class=UncancelledConnection,
+            server_settings=server_limits(settings)
+            | PINNED
+            | {"synchronous_commit": "on", "application_name": APPLICATION_NAME},
+        )
+        try:
+            # Who asks while another's question still waits for a standby has the answer: the lock.
+            async with asyncio.timeout(seconds_max):
+                await connection.fetchrow(_COVER, _COVER_LOCK, COVERED_AT_ONCE_MAX)
+        finally:
+            connection.terminate()
+    except (asyncpg.PostgresError, *CONNECTION_ERRORS):
+        return False
+    return True
 
 
 async def seconds_without_standby(pool: Pool) -> float:

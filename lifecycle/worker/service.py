@@ -26,7 +26,6 @@ from lifecycle.kafka.topics import check_topics, source_topics
 from lifecycle.postgres.connection import (
     CONNECTION_ERRORS,
     Pool,
-    answers,
     end_stalled_sessions,
     is_time_out,
     open_pool,
@@ -34,6 +33,7 @@ from lifecycle.postgres.connection import (
 from lifecycle.postgres.durability import (
     DurableReads,
     NotAcknowledgedError,
+    answers,
     seconds_without_standby,
 )
 from lifecycle.postgres.lanes import ensure_lanes

@@ -19,6 +19,7 @@ from lifecycle.postgres.connection import Pool, end_stalled_sessions, open_pool
 from lifecycle.postgres.durability import (
     DurableReads,
     NotAcknowledgedError,
+    answers,
     seconds_without_standby,
     transaction,
 )
@@ -213,7 +214,7 @@ async def test_no_limit_of_the_server_ends_the_wait_of_a_commit(
     on_pair: tuple[Servers, str], pair: Pair
 ) -> None:
     """Were it otherwise, the server would commit what the standby does not have."""
-    limits = {"database_statement_timeout_ms": 100, "database_lock_timeout_ms": 100}
+    limits = {"database_statement_timeout_ms": 200, "database_lock_timeout_ms": 100}
     async with (
         _ground(on_pair, pair, **limits) as ground,
         await open_pool(ground) as pool,
@@ -225,13 +226,28 @@ async def test_no_limit_of_the_server_ends_the_wait_of_a_commit(
         ]
 
         async def wait_for_long() -> bool:
-            return await seconds_without_standby(pool) > 3 * 0.1
+            return await seconds_without_standby(pool) > 3 * 0.2
 
         await until(wait_for_long, "two to wait for longer than any limit")
         assert await _are_waiting(ground, 2)()
         assert await _rows_from(ground, 1000) == 0
         await pair.bring_replica_back()
         await asyncio.gather(*committing)
+
+
+async def test_a_server_without_its_standby_does_not_answer(
+    on_pair: tuple[Servers, str], pair: Pair
+) -> None:
+    """However often it is asked: one session waits on the server, not one for each question."""
+    limits = {"database_statement_timeout_ms": 200, "database_lock_timeout_ms": 100}
+    async with _ground(on_pair, pair) as ground:
+        assert await answers(ground)
+        hasty = ground.model_copy(update=limits)
+        await pair.replica.stop()
+        assert [await answers(hasty) for _ in range(3)] == [False] * 3
+        assert await _are_waiting(ground, 1)()
+        await pair.bring_replica_back()
+        assert await answers(ground)
 
 
 async def test_a_commit_whose_wait_is_broken_off_does_not_count(

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
-from lifecycle.postgres.connection import answers
+from lifecycle.postgres.durability import answers
 from lifecycle.settings import Settings, required
 from lifecycle.worker.readiness import Readiness
 from lifecycle.worker.slowness import TooSlowError

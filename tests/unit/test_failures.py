@@ -3,6 +3,7 @@
 import asyncpg
 import pytest
 
+from lifecycle.postgres.connection import NotAcknowledgedError, SessionError, is_time_out
 from lifecycle.worker.failures import is_of_one_record, is_of_process
 
 
@@ -37,10 +38,17 @@ def test_a_process_at_its_end_blames_no_record(error: Exception) -> None:
         OSError(28, "No space left on device"),
         OSError(24, "Too many open files"),
         TimeoutError(),
+        NotAcknowledgedError("COMMIT waits for its standby"),
+        SessionError("synchronous_commit is 'off'"),
     ],
 )
 def test_a_server_or_a_machine_at_its_end_blames_no_record(error: Exception) -> None:
     assert not is_of_one_record(error)
+
+
+def test_a_commit_that_waits_for_a_standby_calls_no_record_slow() -> None:
+    assert is_time_out(TimeoutError())
+    assert not is_time_out(NotAcknowledgedError("COMMIT waits for its standby"))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class _Broken(Exception):  # noqa: N818 - what no code of ours expects
 def _publisher(heard: list[BaseException]) -> LanePublisher:
     nothing = cast("Any", None)  # no connection is opened before it runs
     settings = Settings(unpublished_bytes_max=_BYTES_MAX)
-    return LanePublisher(settings, nothing, nothing, 0, heard.append)
+    return LanePublisher(settings, nothing, nothing, nothing, 0, heard.append)
 
 
 def _letter(offset: int) -> DeadLetterRow:
