@@ -118,10 +118,10 @@ def test_what_is_wrong_with_a_member_is_told_apart() -> None:
 )
 def test_a_number_has_10_to_19_digits_and_the_right_check_digit(pan: str) -> None:
     refusal = refusal_of(judge_credentials({**RIGHT, "pan": pan}))
-    assert refusal == ("PAN_LUHN_INVALID", "encryptedData.pan", None)
+    assert refusal == Refusal(ErrorCode.PAN_LUHN_INVALID, "encryptedData.pan")
     auxiliary = {**RIGHT, "auxiliaryPan": pan, "auxiliaryExp": "0930"}
     refusal = refusal_of(judge_credentials(auxiliary))
-    assert refusal == ("PAN_LUHN_INVALID", "encryptedData.auxiliaryPan", None)
+    assert refusal == Refusal(ErrorCode.PAN_LUHN_INVALID, "encryptedData.auxiliaryPan")
 
 
 @pytest.mark.parametrize("pan", ["0000000000", "79927398713", "6304000000000000000"])

@@ -19,7 +19,7 @@ RENEW: Mapping[str, object] = {**SUSPEND, "command": "RENEW", "encryptedData": "
 
 
 def opening(*numbers: str) -> Opening:
-    return Opening(None, None, b"", "identity", numbers)
+    return Opening(None, None, b"", "identity", numbers=numbers)
 
 
 def judged(
