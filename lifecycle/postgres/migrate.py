@@ -26,6 +26,7 @@ autovacuum that is in the way."""
 LOCK_TRIES_MAX = 20
 LOCK_PAUSE_SECONDS = 1.0
 _MIGRATION_LOCK_ID = 0x6C69666563  # any number that no one else uses in this database
+_LOCK_POLL_SECONDS = 0.2
 
 
 class TablesInUseError(Exception):
@@ -38,6 +39,19 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(packaged if packaged.exists() else checkout))
     return config
+
+
+def _lock(connection: Connection) -> None:
+    """Wait until no other `migrate` runs; the lock goes with the connection.
+
+    Asks again and again, because an index that is built CONCURRENTLY waits for every statement
+    that runs, and so for one that waits for its builder.
+    """
+    statement = text("SELECT pg_try_advisory_lock(:id)")
+    while not connection.execute(statement, {"id": _MIGRATION_LOCK_ID}).scalar_one():
+        connection.commit()
+        time.sleep(_LOCK_POLL_SECONDS)
+    connection.commit()
 
 
 def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None, str | None]:
@@ -75,7 +89,7 @@ def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None
                 text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value}
             )
         # Without it, two `migrate` at once would both create the first table, and one would fail.
-        connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": _MIGRATION_LOCK_ID})
+        _lock(connection)
         if with_roles:
             roles.create_roles(login, prefix)
         is_handed_over = roles.is_handed_over(login, prefix)
