@@ -157,66 +157,6 @@ async def copy_intake_counts(connection: asyncpg.Connection, rows: Sequence[Inta
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedCommand:
-    """A command that the log knows of."""
-
-    operation_id: UUID
-    content_hash: bytes
-    start_time_ms: int
-
-
-async def load_commands_of(
-    connection: asyncpg.Connection, keys: Sequence[tuple[str, str]], commands_max: int
-) -> dict[str, list[LoggedCommand]]:
-    """The last commands of subjects that have no row, by key of the event, oldest first.
-
-    `keys` are pairs of issuerId and event key. One more than `commands_max` is looked for, so that
-    the caller sees when there are more than it remembers.
-    """
-    rows = await connection.fetch(
-        """
-        SELECT u.key, log.operation_id, log.content_hash, log.start_time_ms
-        FROM unnest($1::text[], $2::text[]) AS u(issuer_id, key)
-        CROSS JOIN LATERAL (
-            SELECT seq, operation_id, content_hash,
-                (extract(epoch FROM start_time) * 1000)::bigint AS start_time_ms
-            FROM operation
-            WHERE issuer_id = u.issuer_id AND aggregateid = u.key AND NOT caused
-            ORDER BY seq DESC LIMIT $3
-        ) AS log
-        ORDER BY u.key, log.seq
-        """,
-        [issuer_id for issuer_id, _ in keys],
-        [key for _, key in keys],
-        commands_max + 1,
-    )
-    found: dict[str, list[LoggedCommand]] = {}
-    for key, operation_id, content_hash, start_time_ms in rows:
-        found.setdefault(key, []).append(
-            LoggedCommand(
-                operation_id=operation_id, content_hash=content_hash, start_time_ms=start_time_ms
-            )
-        )
-    return found
-
-
-async def load_content_hashes(
-    connection: asyncpg.Connection, operations: Sequence[tuple[str, UUID]]
-) -> dict[UUID, bytes]:
-    """The content hashes of the operations that the log holds among pairs of issuerId and id."""
-    rows = await connection.fetch(
-        """
-        SELECT DISTINCT operation_id, content_hash
-        FROM unnest($1::text[], $2::uuid[]) AS u(issuer_id, operation_id)
-        JOIN operation USING (issuer_id, operation_id)
-        """,
-        [issuer_id for issuer_id, _ in operations],
-        [operation_id for _, operation_id in operations],
-    )
-    return {row[0]: row[1] for row in rows}
-
-
 async def load_outbox(
     connection: asyncpg.Connection, lane: int, after_seq: int, *, rows_max: int, bytes_max: int
 ) -> list[OutboxRow]:

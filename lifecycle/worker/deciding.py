@@ -41,7 +41,7 @@ from lifecycle.worker.timers import TIMER_COMMANDS, timer_changes
 class Deciding:
     """Decides the records of one batch in their order.
 
-    `content_hashes` holds what the operation log knows of commands beyond a subject's recent ones.
+    `content_hashes` holds what is known of commands beyond their subject's recent ones.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Deciding:
         """Decide every record; exactly one outcome is counted for each (G1)."""
         for taken in batch:
             self._decide_one(taken)
+        self._recording.keep_commands_of_unknown()
         decided = self._recording.decided
         decided.timers = timer_changes(
             self._subjects, self._timer_ignored_at_ms, self._settings.issuer_time_zones
