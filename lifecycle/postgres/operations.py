@@ -163,6 +163,10 @@ async def load_outbox(
     """The next committed rows of a lane, in order.
 
     No more than `rows_max`, and none behind `bytes_max`: they end with the one that exceeds it.
+
+    A row is recorded at the time at which its transaction began, which may be before that of the
+    row before it, but by no more than a transaction lasts. So where the last published row is of
+    these days, older weeks need not be looked through, and weeks to come never.
     """
     rows = await connection.fetch(
         """
@@ -173,7 +177,13 @@ async def load_outbox(
             ) AS bytes_before
             FROM (
                 SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent, changes_card
-                FROM operation WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3
+                FROM operation
+                WHERE lane = $1 AND seq > $2 AND recorded_at < now() + interval '7 days'
+                    AND recorded_at >= coalesce((
+                        SELECT max(recorded_at) - interval '1 day' FROM operation
+                        WHERE lane = $1 AND seq = $2 AND recorded_at >= now() - interval '7 days'
+                            AND recorded_at < now() + interval '7 days'), '-infinity')
+                ORDER BY seq LIMIT $3
             ) AS next
         ) AS sized
         WHERE coalesce(bytes_before, 0) <= $5 ORDER BY seq
@@ -225,10 +235,15 @@ async def load_dead_letters(  # noqa: PLR0913 - both limits, and where each of t
                 ORDER BY source, command_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             ) AS bytes_before
             FROM (
-                SELECT * FROM dead_letter WHERE partition = $1 AND (
-                    source = 'commands' AND command_offset > $2
-                    OR source = 'replies' AND command_offset > $3
-                ) ORDER BY source, command_offset LIMIT $4
+                -- Each source by itself, so that none is read that was published before.
+                (SELECT * FROM dead_letter
+                    WHERE source = 'commands' AND partition = $1 AND command_offset > $2
+                    ORDER BY command_offset LIMIT $4)
+                UNION ALL
+                (SELECT * FROM dead_letter
+                    WHERE source = 'replies' AND partition = $1 AND command_offset > $3
+                    ORDER BY command_offset LIMIT $4)
+                ORDER BY source, command_offset LIMIT $4
             ) AS next
         ) AS sized
         WHERE coalesce(bytes_before, 0) <= $6 ORDER BY source, command_offset
@@ -262,9 +277,21 @@ async def load_dead_letters(  # noqa: PLR0913 - both limits, and where each of t
 
 
 async def event_id_at(pool: asyncpg.Pool, lane: int, seq: int) -> UUID | None:
-    """The id of one event of the log; None when retention has dropped it."""
+    """The id of one event of the log; None when retention has dropped it.
+
+    Older weeks, and those to come, are looked through only when it is not of these days.
+    """
     found: UUID | None = await pool.fetchval(
-        "SELECT id FROM operation WHERE lane = $1 AND seq = $2", lane, seq
+        """
+        SELECT id FROM operation WHERE lane = $1 AND seq = $2
+            AND recorded_at >= now() - interval '7 days'
+            AND recorded_at < now() + interval '7 days'
+        UNION ALL
+        SELECT id FROM operation WHERE lane = $1 AND seq = $2
+        LIMIT 1
+        """,
+        lane,
+        seq,
     )
     return found
 

@@ -167,7 +167,6 @@ def upgrade() -> None:
         connection.execute(text(_TRIGGERS))
         for week in connection.execute(_WEEKS).scalars().all():
             _fill(connection, week)
-        connection.execute(text("ANALYZE past_command"))
 
 
 def _fill(connection: Connection, week: str) -> None:
