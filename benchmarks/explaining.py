@@ -6,6 +6,7 @@ prepared, and so gets either the plan for these arguments or the one for any; ea
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ from typing import Any
 
 import asyncpg
 
+_WEEK = re.compile(r"operation_\d{8}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How a statement was answered. `is_generic`: by the plan for any arguments.
 
-    `scanned` holds the tables that were read from end to end, and `probed` those in which an index
-    was looked into, each with how many rows were looked at in all.
+    `rows_looked_at` in every step of the plan, also more than once. `scanned` holds the tables that
+    were read from end to end, `probed` those that were looked into by an index, with their rows.
     """
 
     statement: str
@@ -29,6 +32,16 @@ class Plan:
     rows_looked_at: int
     scanned: dict[str, int]
     probed: dict[str, int]
+
+    @property
+    def weeks_probed(self) -> int:
+        """How many weeks of the log were looked into."""
+        return sum(_WEEK.fullmatch(table) is not None for table in self.probed)
+
+    @property
+    def rows_scanned_of_log(self) -> int:
+        """How many rows of weeks of the log were read that were read from end to end."""
+        return sum(rows for table, rows in self.scanned.items() if _WEEK.fullmatch(table))
 
 
 class Explaining:
@@ -104,18 +117,16 @@ def _plan(query: str, explained: dict[str, Any], *, is_generic: bool) -> Plan:
     probed: dict[str, int] = {}
     rows_looked_at = 0
     for node in _nodes(root):
-        kind, loops = node["Node Type"], node["Actual Loops"]
-        # An index scan of a bitmap names the index alone, which begins with its table's name.
-        relation = node.get("Relation Name") or node.get("Index Name")
-        if not loops or not kind.endswith("Scan") or relation is None:
-            continue
         passed = node["Actual Rows"] + sum(
             value for name, value in node.items() if name.startswith("Rows Removed by")
         )
-        rows = round(passed * loops)
+        rows = round(passed * node["Actual Loops"])
         rows_looked_at += rows
-        read = scanned if kind == "Seq Scan" else probed
-        read[relation] = read.get(relation, 0) + rows
+        # An index scan of a bitmap names the index alone, which begins with its table's name.
+        relation = node.get("Relation Name") or node.get("Index Name")
+        if node["Actual Loops"] and relation is not None and node["Node Type"].endswith("Scan"):
+            read = scanned if node["Node Type"] == "Seq Scan" else probed
+            read[relation] = read.get(relation, 0) + rows
     return Plan(
         statement=" ".join(query.split()),
         is_generic=is_generic,

@@ -54,8 +54,10 @@ def _lock(connection: Connection) -> None:
     connection.commit()
 
 
-def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None, str | None]:
-    """Bring the schema to the newest revision; safe to run again and by several at once.
+def migrate(
+    settings: Settings, *, with_roles: bool = False, revision: str = "head"
+) -> tuple[str | None, str | None]:
+    """Bring the schema to a revision, the newest; safe to run again and by several at once.
 
     `with_roles` creates the roles that are missing, and gives the tables to the owner role. Where
     they belong to it, everything is done as that role, and every role has its rights afterwards.
@@ -108,7 +110,7 @@ def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None
         before = MigrationContext.configure(connection).get_current_revision()
         connection.commit()
         config.attributes["connection"] = connection
-        _patiently(lambda: _upgrade(connection, config))
+        _patiently(lambda: _upgrade(connection, config, revision))
         if with_roles:
             _patiently(lambda: roles.hand_over(login, prefix))
         if with_roles or is_handed_over:
@@ -118,9 +120,9 @@ def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None
     return before, after
 
 
-def _upgrade(connection: Connection, config: Config) -> None:
+def _upgrade(connection: Connection, config: Config, revision: str) -> None:
     connection.rollback()
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
     connection.execute(
         text("SELECT ensure_operation_partitions(:weeks)"), {"weeks": PARTITION_WEEKS_AHEAD}
     )
