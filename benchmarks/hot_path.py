@@ -28,6 +28,7 @@ from lifecycle.postgres.pans import Claims, LifeKey, PanRow, SealedRow, WantedNu
 from lifecycle.postgres.timers import TimerKey, TimerRow
 
 ISSUER = "BANK000001"
+COUNTED_MAX = 1_000_000
 RECORDS = 2_000
 """Records of a poll: the default of LIFECYCLE_POLL_RECORDS_MAX."""
 LANES = 12
@@ -75,15 +76,12 @@ def _cards(count: int) -> list[tuple[str, str]]:
 
 
 async def _intake(call: _Statements) -> None:
+    await call(lanes.ensure_lanes, LANES)
+    partitions = [Partition(source, lane) for source in Source for lane in range(LANES)]
+    await call(lanes.load_intake, dict.fromkeys(partitions, 0))
     advances = [
-        lanes.Advance(
-            partition=Partition(source, lane),
-            from_offset=1_000,
-            to_offset=1_100,
-            last_record_hash=b"",
-        )
-        for source in Source
-        for lane in range(LANES)
+        lanes.Advance(partition=partition, from_offset=1_000, to_offset=1_100, last_record_hash=b"")
+        for partition in partitions
     ]
     assert await call(lanes.advance_intake, advances)
     last_seq = await call(lanes.lock_lanes, list(range(LANES)))
@@ -177,6 +175,11 @@ async def _owed(call: _Statements) -> None:
     await call(cascades.move_on, told)
     await call(cascades.finish, found)
     await call(lanes.load_taken, partitions)
+    await call(timers.count_due, _LATE_MS, COUNTED_MAX)
+    await call(pending.count_due, _LATE_MS, COUNTED_MAX)
+    await call(pending.count_open, COUNTED_MAX)
+    await call(pending.count_dispatches, partitions, COUNTED_MAX)
+    await call(cascades.count_open, partitions, COUNTED_MAX)
 
 
 async def _publication(call: _Statements) -> None:
@@ -192,7 +195,6 @@ async def _publication(call: _Statements) -> None:
 
 
 async def _views(call: _Statements) -> None:
-    await call(views.find_card, ISSUER, "card-2")
     key = f"{ISSUER}/card-2"
     offset = {"clock_offset_seconds": 0}
     await call(views.list_operations, ISSUER, key, offset=0, limit=50, **offset)

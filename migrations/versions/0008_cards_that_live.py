@@ -16,23 +16,6 @@ down_revision = "0007"
 
 _BLOCKS_AT_ONCE = 2_000  # 16 MiB of the table in one transaction
 
-# Whoever wants the table waits for no longer than one attempt.
-_ADD_COLUMN = """
-DO $body$
-BEGIN
-    FOR attempt IN 1 .. 300 LOOP
-        BEGIN
-            PERFORM set_config('lock_timeout', '500ms', true);
-            ALTER TABLE card ADD COLUMN IF NOT EXISTS has_ended boolean NOT NULL DEFAULT false;
-            RETURN;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            PERFORM pg_sleep(0.5);
-        END;
-    END LOOP;
-    RAISE 'table card was in use for 300 attempts: run `lifecycle migrate` again';
-END $body$
-"""
-
 # A row that a worker holds is passed over, so that nobody waits: every statement that uses the
 # indexes asks for the state as well.
 _NOTE_ENDED = text("""
@@ -63,12 +46,22 @@ def upgrade() -> None:
     """Add the column, note the cards that have ended, build the indexes."""
     with op.get_context().autocommit_block():
         connection = op.get_bind()
-        connection.execute(text(_ADD_COLUMN))
+        connection.execute(
+            text(
+                "ALTER TABLE card ADD COLUMN IF NOT EXISTS has_ended boolean NOT NULL DEFAULT false"
+            )
+        )
         _note_ended(connection)
+        # Nobody waits for who builds an index, and he waits for every transaction that is open.
+        lock_timeout = connection.execute(text("SHOW lock_timeout")).scalar_one()
+        connection.execute(text("SET lock_timeout = 0"))
         for name, statement in _INDEXES.items():
             if connection.execute(_IS_LEFT_INVALID, {"name": name}).scalar_one():
                 connection.execute(text(f"DROP INDEX CONCURRENTLY {name}"))
             connection.execute(text(statement))
+        connection.execute(
+            text("SELECT set_config('lock_timeout', :before, false)"), {"before": lock_timeout}
+        )
 
 
 def _note_ended(connection: Connection) -> None:

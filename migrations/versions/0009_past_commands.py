@@ -63,7 +63,7 @@ END $body$;
 -- A week that the log still has is never forgotten here, whoever asks. With the owner's rights,
 -- because a worker has none to delete.
 CREATE OR REPLACE FUNCTION forget_past_commands(rows_max integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER AS $body$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $body$
 DECLARE
     log_begins_at timestamptz;
     forgotten integer;
@@ -78,16 +78,11 @@ BEGIN
     GET DIAGNOSTICS forgotten = ROW_COUNT;
     RETURN forgotten;
 END $body$;
-REVOKE ALL ON FUNCTION forget_past_commands(integer) FROM PUBLIC;
-DO $body$
-BEGIN
-    EXECUTE format('ALTER FUNCTION forget_past_commands(integer) SET search_path = %I, pg_temp',
-        current_schema());
-END $body$;
+REVOKE ALL ON FUNCTION forget_past_commands(integer), keep_command_of_log(),
+    keep_commands_of_subject() FROM PUBLIC;
 """
 
-# Whoever wants the tables waits for no longer than one attempt. When it has succeeded, every
-# transaction that wrote without the triggers has ended.
+# With the lock, every transaction that wrote without the triggers has ended.
 _TRIGGERS = """
 DO $body$
 DECLARE
@@ -95,29 +90,20 @@ DECLARE
     is_old_worker text :=
         'current_setting(''lifecycle.keeps_past_commands'', true) IS DISTINCT FROM ''on''';
 BEGIN
-    FOR attempt IN 1 .. 300 LOOP
-        BEGIN
-            PERFORM set_config('lock_timeout', '500ms', true);
-            LOCK TABLE operation, card, consumer, card_product IN SHARE ROW EXCLUSIVE MODE;
-            EXECUTE 'CREATE OR REPLACE TRIGGER keep_command_of_log AFTER INSERT ON operation'
-                ' FOR EACH ROW WHEN (NOT NEW.caused AND ' || is_old_worker || ')'
-                ' EXECUTE FUNCTION keep_command_of_log()';
-            FOREACH subject IN ARRAY ARRAY['card', 'consumer', 'card_product'] LOOP
-                EXECUTE format('CREATE OR REPLACE TRIGGER keep_commands_that_leave'
-                    ' AFTER UPDATE ON %I FOR EACH ROW WHEN ('
-                    ' substr(OLD.recent_commands, 1, 32) <> substr(NEW.recent_commands, 1, 32)'
-                    ' AND ' || is_old_worker || ')'
-                    ' EXECUTE FUNCTION keep_commands_of_subject()', subject);
-                EXECUTE format('CREATE OR REPLACE TRIGGER keep_commands_of_deleted'
-                    ' AFTER DELETE ON %I FOR EACH ROW WHEN (' || is_old_worker || ')'
-                    ' EXECUTE FUNCTION keep_commands_of_subject()', subject);
-            END LOOP;
-            RETURN;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            PERFORM pg_sleep(0.5);
-        END;
+    LOCK TABLE operation, card, consumer, card_product IN SHARE ROW EXCLUSIVE MODE;
+    EXECUTE 'CREATE OR REPLACE TRIGGER keep_command_of_log AFTER INSERT ON operation'
+        ' FOR EACH ROW WHEN (NOT NEW.caused AND ' || is_old_worker || ')'
+        ' EXECUTE FUNCTION keep_command_of_log()';
+    FOREACH subject IN ARRAY ARRAY['card', 'consumer', 'card_product'] LOOP
+        EXECUTE format('CREATE OR REPLACE TRIGGER keep_commands_that_leave'
+            ' AFTER UPDATE ON %I FOR EACH ROW WHEN ('
+            ' substr(OLD.recent_commands, 1, 32) <> substr(NEW.recent_commands, 1, 32)'
+            ' AND ' || is_old_worker || ')'
+            ' EXECUTE FUNCTION keep_commands_of_subject()', subject);
+        EXECUTE format('CREATE OR REPLACE TRIGGER keep_commands_of_deleted'
+            ' AFTER DELETE ON %I FOR EACH ROW WHEN (' || is_old_worker || ')'
+            ' EXECUTE FUNCTION keep_commands_of_subject()', subject);
     END LOOP;
-    RAISE 'the tables were in use for 300 attempts: run `lifecycle migrate` again';
 END $body$
 """
 
