@@ -90,7 +90,19 @@ async def _fill(connection: asyncpg.Connection, *, cards: int, weeks: int) -> No
     )
     await connection.execute(_PAST_WEEKS)
     await connection.execute(_WITHOUT_LOG)
-    await connection.execute(_FILL.read_text())
+    # An index is built of a full table in a fraction of the time that it grows in.
+    indexes = await connection.fetch(
+        "SELECT indexname, replace(indexdef, ' ON ONLY ', ' ON ') FROM pg_indexes"
+        " WHERE schemaname = 'public' AND indexdef NOT LIKE 'CREATE UNIQUE %'"
+        " AND tablename !~ '^operation_'"
+    )
+    for name, _ in indexes:
+        await connection.execute(f"DROP INDEX {name}")
+    for statement in _FILL.read_text().strip().split(";\n"):
+        await connection.execute(statement)
+    await connection.execute("SET maintenance_work_mem = '512MB'")
+    for _, statement in indexes:
+        await connection.execute(statement)
     await connection.execute("VACUUM ANALYZE")
 
 

@@ -35,7 +35,7 @@ INSERT INTO card (issuer_id, card_id, incarnation, state, suspensions, locks, on
         LATERAL (SELECT number % 1000 <> 0 AND (of_that_one OR number % 5 = 0) AS ended) AS life;
 
 INSERT INTO timer (issuer_id, card_id, kind, due_ms, command_id)
-    SELECT 'BANK000001', 'card-' || number * 4, 'EXPIRE', number * 1000, 'EXPIRE:1130:1'
+    SELECT 'BANK000001', 'card-' || number * 4, 'EXPIRE', number::bigint * 1000, 'EXPIRE:1130:1'
     FROM size, generate_series(1, cards / 4) AS number;
 INSERT INTO pan (issuer_id, card_id, incarnation, key_id, sealed)
     SELECT 'BANK000001', 'card-' || number * 4, 1, 'data-1', ''

@@ -54,13 +54,11 @@ def _number(at: int) -> str:
 
 
 def _ended(size: int) -> list[Message]:
+    """All of them have their number when the first one ends."""
+    gone = {"reasonCode": "CLOSED_CARD"}
     return [
-        message
-        for at in range(size)
-        for message in (
-            create(f"card-{at}", cardProductId=bank.PHYSICAL),
-            card(f"card-{at}", "DELETE", "delete", reasonCode="CLOSED_CARD"),
-        )
+        *(create(f"card-{at}", cardProductId=bank.PHYSICAL) for at in range(size)),
+        *(card(f"card-{at}", "DELETE", "delete", **gone) for at in range(size)),
     ]
 
 
