@@ -37,6 +37,7 @@ REQUESTS = 500
 """Timers, and requests, that the dispatcher sends at once."""
 
 _LATE_MS = 10**15
+_BYTES_MAX = 4 * 1024 * 1024
 
 
 async def plans_of_hot_path(connection: asyncpg.Connection) -> dict[str, list[Plan]]:
@@ -186,11 +187,12 @@ async def _publication(call: _Statements) -> None:
     published = await call(lanes.load_publications, list(range(LANES)))
     await call(lanes.lane_ends, list(range(LANES)))
     at = published[1]
-    await call(operations.load_outbox, 1, at.published_seq, RECORDS)
-    await call(operations.load_outbox, 1, at.last_seq, RECORDS)
+    room = {"rows_max": RECORDS, "bytes_max": _BYTES_MAX}
+    await call(operations.load_outbox, 1, at.published_seq, **room)
+    await call(operations.load_outbox, 1, at.last_seq, **room)
     assert await call(operations.event_id_at, 1, at.published_seq)
-    await call(operations.load_dead_letters, 1, 10**8, 10**8)
-    await call(operations.load_dead_letters, 1, 1_000, -1)
+    await call(operations.load_dead_letters, 1, 10**8, 10**8, **room)
+    await call(operations.load_dead_letters, 1, 1_000, -1, **room)
     await call(lanes.store_published, 1, at.last_seq, 0, 0)
 
 

@@ -33,7 +33,8 @@ CREATE INDEX IF NOT EXISTS past_command_by_time ON past_command (recorded_at);
 
 _FUNCTIONS = """
 -- What a row of card, consumer or card_product no longer remembers.
-CREATE OR REPLACE FUNCTION keep_commands_of_subject() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION keep_commands_of_subject() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $body$
 DECLARE
     command bytea;
 BEGIN
@@ -48,7 +49,8 @@ BEGIN
 END $body$;
 
 -- Every command of the log: what one poll took and forgot again is in no row before or after it.
-CREATE OR REPLACE FUNCTION keep_command_of_log() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION keep_command_of_log() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $body$
 DECLARE
     is_unknown boolean := NEW.status = 'FAILED'
         AND convert_from(NEW.payload, 'UTF8')::jsonb ->> 'version' = '0';
