@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     )
     poll_timeout_ms: int = Field(20, ge=1, le=1_000, description="how long a poll waits")
     recent_commands_max: int = Field(
-        16, ge=1, le=64, description="command ids that a card's row remembers; older: the log"
+        16, ge=1, le=64, description="command ids that a card's row remembers; older: a table"
     )
     unpublished_bytes_max: int = Field(
         8 * 1024 * 1024,

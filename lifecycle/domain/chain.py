@@ -15,9 +15,10 @@ class Chain(NamedTuple):
     """Where the events of one subject stand.
 
     `version_time_ms`: start of the operation that made the current version; `last_time_ms`: start
-    of the last operation; `last_hash`: of the last event. `command_count` counts every command id
-    the subject ever took, `recent_commands` holds the last of them, each as 16 bytes of operation
-    id and 16 bytes of content hash, oldest first.
+    of the last operation; `last_hash`: of the last event. `command_count` counts the command ids
+    that the subject took, those that were refused before it came into being as one;
+    `recent_commands` holds the last of them, each as 16 bytes of operation id and 16 bytes of
+    content hash, oldest first.
     """
 
     version: int = 0
@@ -42,8 +43,21 @@ def recent_content_hash(recent_commands: bytes, operation_id: bytes) -> bytes | 
 
 def remember_command(
     recent_commands: bytes, operation_id: bytes, content_hash: bytes, *, recent_commands_max: int
-) -> bytes:
-    """The recent commands with one more at the end, the oldest dropped beyond the limit."""
+) -> tuple[bytes, bytes]:
+    """The recent commands with one more at the end, and the oldest, which leave beyond the limit.
+
+    More than one leave when the limit was lowered.
+    """
     assert len(operation_id) == _ID_BYTES
     assert len(content_hash) == _HASH_BYTES
-    return (recent_commands + operation_id + content_hash)[-recent_commands_max * _ENTRY_BYTES :]
+    commands = recent_commands + operation_id + content_hash
+    leaving = max(0, len(commands) - recent_commands_max * _ENTRY_BYTES)
+    return commands[leaving:], commands[:leaving]
+
+
+def ids_and_hashes(commands: bytes) -> list[tuple[bytes, bytes]]:
+    """Operation id and content hash of each of `commands`, which lie as the recent ones do."""
+    return [
+        (commands[at : at + _ID_BYTES], commands[at + _ID_BYTES : at + _ENTRY_BYTES])
+        for at in range(0, len(commands), _ENTRY_BYTES)
+    ]

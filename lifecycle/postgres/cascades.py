@@ -53,7 +53,7 @@ class LivingCard(NamedTuple):
 
 
 async def insert_cascades(connection: asyncpg.Connection, rows: Sequence[CascadeRow]) -> None:
-    """Store cascades; of a card only if it has a virtual card, which most have not.
+    """Store cascades; of a card only if it has a virtual card that lives, which most have not.
 
     No more is read than one card of each, and none is locked, however many there are: those that
     have left already are passed over when the pages are read.
@@ -75,7 +75,7 @@ async def insert_cascades(connection: asyncpg.Connection, rows: Sequence[Cascade
         WHERE consumer_id IS NOT NULL OR EXISTS (
             SELECT FROM card
             WHERE card.issuer_id = u.issuer_id AND card.real_card_id = u.real_card_id
-                AND card.real_card_incarnation = u.real_card_incarnation)
+                AND card.real_card_incarnation = u.real_card_incarnation AND NOT card.has_ended)
         """,
         *zip(*rows, strict=True),
     )
@@ -117,14 +117,14 @@ async def load_pages(
         LATERAL (
             (SELECT card_id, incarnation FROM card
                 WHERE card.issuer_id = u.issuer_id AND card.consumer_id = u.consumer_id
-                AND card.card_id > u.after_card_id
+                AND card.card_id > u.after_card_id AND NOT card.has_ended
                 AND state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
                 ORDER BY card_id LIMIT $6)
             UNION ALL
             (SELECT card_id, incarnation FROM card
                 WHERE card.issuer_id = u.issuer_id AND card.real_card_id = u.real_card_id
                 AND card.real_card_incarnation = u.real_card_incarnation
-                AND card.card_id > u.after_card_id
+                AND card.card_id > u.after_card_id AND NOT card.has_ended
                 AND state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
                 ORDER BY card_id LIMIT $6)
         ) AS page

@@ -35,6 +35,9 @@ PINNED = {
 }
 """What every session has, whatever the role, the database or the server would give it."""
 
+# Whoever says so fills `past_command` himself; for workers of before the table, triggers do it.
+_KEEPS_PAST_COMMANDS = {"lifecycle.keeps_past_commands": "on"}
+
 _WAITS_FOR_STANDBY = ("on", "remote_apply")
 """The values of synchronous_commit that lose nothing with the primary, the weaker one first."""
 
@@ -150,7 +153,7 @@ async def open_pool(settings: Settings) -> Pool:
     connect_seconds_max = settings.database_connect_timeout_ms / 1000
     # Above the server's own limit: the server's answer says more than our time-out.
     command_seconds_max = settings.database_statement_timeout_ms / 1000 + 5
-    kept = server_limits(settings) | PINNED
+    kept = server_limits(settings) | PINNED | _KEEPS_PAST_COMMANDS
     kept["synchronous_commit"] = await _synchronous_commit(
         url, connect_seconds_max, command_seconds_max
     )

@@ -26,6 +26,7 @@ autovacuum that is in the way."""
 LOCK_TRIES_MAX = 20
 LOCK_PAUSE_SECONDS = 1.0
 _MIGRATION_LOCK_ID = 0x6C69666563  # any number that no one else uses in this database
+_LOCK_POLL_SECONDS = 0.2
 
 
 class TablesInUseError(Exception):
@@ -40,8 +41,23 @@ def _config() -> Config:
     return config
 
 
-def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None, str | None]:
-    """Bring the schema to the newest revision; safe to run again and by several at once.
+def _lock(connection: Connection) -> None:
+    """Wait until no other `migrate` runs; the lock goes with the connection.
+
+    Asks again and again, because an index that is built CONCURRENTLY waits for every statement
+    that runs, and so for one that waits for its builder.
+    """
+    statement = text("SELECT pg_try_advisory_lock(:id)")
+    while not connection.execute(statement, {"id": _MIGRATION_LOCK_ID}).scalar_one():
+        connection.commit()
+        time.sleep(_LOCK_POLL_SECONDS)
+    connection.commit()
+
+
+def migrate(
+    settings: Settings, *, with_roles: bool = False, revision: str = "head"
+) -> tuple[str | None, str | None]:
+    """Bring the schema to a revision, the newest; safe to run again and by several at once.
 
     `with_roles` creates the roles that are missing, and gives the tables to the owner role. Where
     they belong to it, everything is done as that role, and every role has its rights afterwards.
@@ -75,7 +91,7 @@ def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None
                 text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value}
             )
         # Without it, two `migrate` at once would both create the first table, and one would fail.
-        connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": _MIGRATION_LOCK_ID})
+        _lock(connection)
         if with_roles:
             roles.create_roles(login, prefix)
         is_handed_over = roles.is_handed_over(login, prefix)
@@ -94,7 +110,7 @@ def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None
         before = MigrationContext.configure(connection).get_current_revision()
         connection.commit()
         config.attributes["connection"] = connection
-        _patiently(lambda: _upgrade(connection, config))
+        _patiently(lambda: _upgrade(connection, config, revision))
         if with_roles:
             _patiently(lambda: roles.hand_over(login, prefix))
         if with_roles or is_handed_over:
@@ -104,9 +120,9 @@ def migrate(settings: Settings, *, with_roles: bool = False) -> tuple[str | None
     return before, after
 
 
-def _upgrade(connection: Connection, config: Config) -> None:
+def _upgrade(connection: Connection, config: Config, revision: str) -> None:
     connection.rollback()
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
     connection.execute(
         text("SELECT ensure_operation_partitions(:weeks)"), {"weeks": PARTITION_WEEKS_AHEAD}
     )

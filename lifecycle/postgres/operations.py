@@ -160,72 +160,16 @@ async def copy_intake_counts(connection: asyncpg.Connection, rows: Sequence[Inta
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedCommand:
-    """A command that the log knows of."""
-
-    operation_id: UUID
-    content_hash: bytes
-    start_time_ms: int
-
-
-async def load_commands_of(
-    connection: asyncpg.Connection, keys: Sequence[tuple[str, str]], commands_max: int
-) -> dict[str, list[LoggedCommand]]:
-    """The last commands of subjects that have no row, by key of the event, oldest first.
-
-    `keys` are pairs of issuerId and event key. One more than `commands_max` is looked for, so that
-    the caller sees when there are more than it remembers.
-    """
-    rows = await connection.fetch(
-        """
-        SELECT u.key, log.operation_id, log.content_hash, log.start_time_ms
-        FROM unnest($1::text[], $2::text[]) AS u(issuer_id, key)
-        CROSS JOIN LATERAL (
-            SELECT seq, operation_id, content_hash,
-                (extract(epoch FROM start_time) * 1000)::bigint AS start_time_ms
-            FROM operation
-            WHERE issuer_id = u.issuer_id AND aggregateid = u.key AND NOT caused
-            ORDER BY seq DESC LIMIT $3
-        ) AS log
-        ORDER BY u.key, log.seq
-        """,
-        [issuer_id for issuer_id, _ in keys],
-        [key for _, key in keys],
-        commands_max + 1,
-    )
-    found: dict[str, list[LoggedCommand]] = {}
-    for key, operation_id, content_hash, start_time_ms in rows:
-        found.setdefault(key, []).append(
-            LoggedCommand(
-                operation_id=operation_id, content_hash=content_hash, start_time_ms=start_time_ms
-            )
-        )
-    return found
-
-
-async def load_content_hashes(
-    connection: asyncpg.Connection, operations: Sequence[tuple[str, UUID]]
-) -> dict[UUID, bytes]:
-    """The content hashes of the operations that the log holds among pairs of issuerId and id."""
-    rows = await connection.fetch(
-        """
-        SELECT DISTINCT operation_id, content_hash
-        FROM unnest($1::text[], $2::uuid[]) AS u(issuer_id, operation_id)
-        JOIN operation USING (issuer_id, operation_id)
-        """,
-        [issuer_id for issuer_id, _ in operations],
-        [operation_id for _, operation_id in operations],
-    )
-    return {row[0]: row[1] for row in rows}
-
-
 async def load_outbox(
     connection: asyncpg.Connection, lane: int, after_seq: int, *, rows_max: int, bytes_max: int
 ) -> list[OutboxRow]:
     """The next committed rows of a lane, in order.
 
     No more than `rows_max`, and none behind `bytes_max`: they end with the one that exceeds it.
+
+    A row is recorded at the time at which its transaction began, which may be before that of the
+    row before it, but by no more than a transaction lasts. So where the last published row is of
+    these days, older weeks need not be looked through, and weeks to come never.
     """
     rows = await connection.fetch(
         """
@@ -236,7 +180,13 @@ async def load_outbox(
             ) AS bytes_before
             FROM (
                 SELECT seq, id, aggregateid, type, event_time_ms, payload, traceparent, changes_card
-                FROM operation WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3
+                FROM operation
+                WHERE lane = $1 AND seq > $2 AND recorded_at < now() + interval '7 days'
+                    AND recorded_at >= coalesce((
+                        SELECT max(recorded_at) - interval '1 day' FROM operation
+                        WHERE lane = $1 AND seq = $2 AND recorded_at >= now() - interval '7 days'
+                            AND recorded_at < now() + interval '7 days'), '-infinity')
+                ORDER BY seq LIMIT $3
             ) AS next
         ) AS sized
         WHERE coalesce(bytes_before, 0) <= $5 ORDER BY seq
@@ -288,10 +238,15 @@ async def load_dead_letters(  # noqa: PLR0913 - both limits, and where each of t
                 ORDER BY source, command_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             ) AS bytes_before
             FROM (
-                SELECT * FROM dead_letter WHERE partition = $1 AND (
-                    source = 'commands' AND command_offset > $2
-                    OR source = 'replies' AND command_offset > $3
-                ) ORDER BY source, command_offset LIMIT $4
+                -- Each source by itself, so that none is read that was published before.
+                (SELECT * FROM dead_letter
+                    WHERE source = 'commands' AND partition = $1 AND command_offset > $2
+                    ORDER BY command_offset LIMIT $4)
+                UNION ALL
+                (SELECT * FROM dead_letter
+                    WHERE source = 'replies' AND partition = $1 AND command_offset > $3
+                    ORDER BY command_offset LIMIT $4)
+                ORDER BY source, command_offset LIMIT $4
             ) AS next
         ) AS sized
         WHERE coalesce(bytes_before, 0) <= $6 ORDER BY source, command_offset
@@ -332,9 +287,21 @@ def _dead_letters(
 
 
 async def event_id_at(pool: asyncpg.Pool, lane: int, seq: int) -> UUID | None:
-    """The id of one event of the log; None when retention has dropped it."""
+    """The id of one event of the log; None when retention has dropped it.
+
+    Older weeks, and those to come, are looked through only when it is not of these days.
+    """
     found: UUID | None = await pool.fetchval(
-        "SELECT id FROM operation WHERE lane = $1 AND seq = $2", lane, seq
+        """
+        SELECT id FROM operation WHERE lane = $1 AND seq = $2
+            AND recorded_at >= now() - interval '7 days'
+            AND recorded_at < now() + interval '7 days'
+        UNION ALL
+        SELECT id FROM operation WHERE lane = $1 AND seq = $2
+        LIMIT 1
+        """,
+        lane,
+        seq,
     )
     return found
 

@@ -158,8 +158,14 @@ async def load_dispatches(
 ) -> list[DispatchRow]:
     """The next records that these partitions owe, those of one command in their order."""
     rows = await connection.fetch(
-        "SELECT partition, command_offset, ordinal, topic, key, value FROM dispatch"
-        " WHERE partition = ANY($1) ORDER BY partition, command_offset, ordinal LIMIT $2",
+        # Of each partition by itself, so that no more than so many are read of however many.
+        """
+        SELECT next.* FROM unnest($1::integer[]) AS u(partition), LATERAL (
+            SELECT partition, command_offset, ordinal, topic, key, value FROM dispatch
+            WHERE dispatch.partition = u.partition
+            ORDER BY command_offset, ordinal LIMIT $2) AS next
+        ORDER BY partition, command_offset, ordinal LIMIT $2
+        """,
         partitions,
         rows_max,
     )

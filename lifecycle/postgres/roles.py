@@ -55,6 +55,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = MappingProxyType(
         "operation": {Role.WORKER: _APPEND, Role.READER: _READ},
         "pan": {Role.WORKER: _ALL},
         "pan_fingerprint": {Role.WORKER: _ALL},
+        "past_command": {Role.WORKER: _APPEND, Role.READER: _READ},
         "pending_operation": {Role.WORKER: _ALL, Role.READER: _READ},
         "retired_pan": {},
         "timer": {Role.WORKER: _ALL, Role.READER: _READ},
@@ -67,6 +68,9 @@ FUNCTIONS: Mapping[str, frozenset[Role]] = MappingProxyType(
     {
         "ensure_operation_partitions(integer)": frozenset({Role.WORKER}),
         "forbid_change()": frozenset(),
+        "forget_past_commands(integer)": frozenset({Role.WORKER}),
+        "keep_command_of_log()": frozenset(),
+        "keep_commands_of_subject()": frozenset(),
         "known_key_stays()": frozenset(),
         "make_insert_only(regclass)": frozenset(),
         "retired_pan_stays()": frozenset(),

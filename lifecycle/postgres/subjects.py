@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from lifecycle.domain.cards import Card, Lock, OngoingOperation, Origin, State
+from lifecycle.domain.cards import TERMINAL, Card, Lock, OngoingOperation, Origin, State
 from lifecycle.domain.chain import Chain
 from lifecycle.domain.consumers import Consumer, ConsumerState
 from lifecycle.domain.products import ActivationMethod, Form, Product, ProductTerms
@@ -120,7 +120,7 @@ async def insert_cards(connection: asyncpg.Connection, cards: Sequence[tuple[Car
             *("card_product_id", "origin", "terms", "name", "second_name", "predecessor_card_id"),
             *("successor_card_id", "delete_at_ms", "digital_cards_relinked"),
             *("has_auxiliary_pan", "auxiliary_exp", "pending_auxiliary_exp", "real_card_id"),
-            *("real_card_incarnation", "controls", "limits", "click_to_pay"),
+            *("real_card_incarnation", "controls", "limits", "click_to_pay", "has_ended"),
             *_CHAIN_COLUMNS,
         ],
         records=[
@@ -132,7 +132,7 @@ async def insert_cards(connection: asyncpg.Connection, cards: Sequence[tuple[Car
                 *(card.predecessor_card_id, card.successor_card_id, card.delete_at_ms),
                 *(card.digital_cards_relinked, card.has_auxiliary_pan, card.auxiliary_exp),
                 *(card.pending_auxiliary_exp, card.real_card_id, card.real_card_incarnation),
-                *(card.controls, card.limits, card.click_to_pay),
+                *(card.controls, card.limits, card.click_to_pay, card.state in TERMINAL),
                 *_chain_values(chain),
             )
             for card, chain in cards
@@ -159,7 +159,8 @@ async def update_cards(
             digital_cards_relinked = u.digital_cards_relinked, last4 = u.last4,
             has_auxiliary_pan = u.has_auxiliary_pan, auxiliary_exp = u.auxiliary_exp,
             pending_auxiliary_exp = u.pending_auxiliary_exp, controls = u.controls,
-            limits = u.limits, click_to_pay = u.click_to_pay, version = u.version,
+            limits = u.limits, click_to_pay = u.click_to_pay,
+            has_ended = u.state IN ('RENEWED', 'REPLACED', 'DELETED'), version = u.version,
             version_time_ms = u.version_time_ms, last_time_ms = u.last_time_ms,
             last_hash = u.last_hash, command_count = u.command_count,
             recent_commands = u.recent_commands
@@ -227,13 +228,17 @@ async def replace_cards(
 async def count_virtual_cards(
     connection: asyncpg.Connection, real_cards: Sequence[Key]
 ) -> dict[Life, int]:
-    """How many virtual cards that are not terminal stand for each life of these cards."""
+    """How many virtual cards that are not terminal stand for each life of these cards.
+
+    The states are asked for as well as the column of the index, which a worker of an older version
+    does not write.
+    """
     rows = await connection.fetch(
         """
         SELECT u.issuer_id, u.card_id, card.real_card_incarnation, count(*)
         FROM unnest($1::text[], $2::text[]) AS u(issuer_id, card_id)
         JOIN card ON card.issuer_id = u.issuer_id AND card.real_card_id = u.card_id
-        WHERE card.state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
+        WHERE NOT card.has_ended AND card.state NOT IN ('RENEWED', 'REPLACED', 'DELETED')
         GROUP BY u.issuer_id, u.card_id, card.real_card_incarnation
         """,
         [issuer_id for issuer_id, _ in real_cards],

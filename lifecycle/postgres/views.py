@@ -71,7 +71,17 @@ async def find_operation(
 ) -> bytes | None:
     """One operation of a subject, as the event that tells its status now; None when it is gone."""
     found: bytes | None = await pool.fetchval(
-        _VISIBLE + "SELECT payload FROM visible WHERE operation_id = $4",  # noqa: S608 - constants
+        """
+        -- The rows of one operation first: in the order of `seq` all of its card would be read.
+        WITH told AS MATERIALIZED (
+            SELECT seq, payload, status, expires_at FROM operation
+            WHERE issuer_id = $1 AND operation_id = $4 AND aggregateid = $2
+        ), newest AS (
+            SELECT * FROM told ORDER BY seq DESC LIMIT 1
+        )
+        SELECT payload FROM newest
+        WHERE status = 'PENDING' OR expires_at > now() + $3 * interval '1 second'
+        """,
         issuer_id,
         key,
         clock_offset_seconds,

@@ -45,7 +45,7 @@ _SUBJECT_PLACE = "field cardId"
 class Deciding:
     """Decides the records of one batch in their order.
 
-    `content_hashes` holds what the operation log knows of commands beyond a subject's recent ones.
+    `content_hashes` holds what is known of commands beyond their subject's recent ones.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Deciding:
         """Decide every record; exactly one outcome is counted for each (G1)."""
         for taken in batch:
             self._decide_one(taken)
+        self._recording.keep_commands_of_unknown()
         decided = self._recording.decided
         decided.timers = timer_changes(
             self._subjects, self._timer_ignored_at_ms, self._settings.issuer_time_zones

@@ -5,7 +5,7 @@ before a decision does. What no decision gave to a card is free again when the t
 """
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -45,17 +45,19 @@ class Numbers:
     """The numbers of one batch, while it is decided.
 
     `claims`: what this transaction may give to a card. `holders`: which life has a number now,
-    `retired`: what has left with a card; both as the batch goes on. `drawn`: by operation, what
-    was wanted, and the number that was drawn for it, None when its range has none left. `missing`:
-    what turned out to be wanted only when the batch was decided. `known`: what is sealed for
-    the lives that a decision may ask about, or adds to. `rows` are stored in the end, the numbers
-    of `replaced` are retired before, but for the fingerprints that are `kept`, and those of `ended`
-    after that; `resealed` keep their number; `orphans` were given and taken back within the batch.
+    `held`: the same by life, `retired`: what has left with a card; all as the batch goes on.
+    `drawn`: by operation, what was wanted, and the number that was drawn for it, None when its
+    range has none left. `missing`: what turned out to be wanted only when the batch was decided.
+    `known`: what is sealed for the lives that a decision may ask about, or adds to. `rows` are
+    stored in the end, the numbers of `replaced` are retired before, but for the fingerprints that
+    are `kept`, and those of `ended` after that; `resealed` keep their number; `orphans` were given
+    and taken back within the batch.
     """
 
     vault: Vault | None
     claims: Claims = field(default_factory=dict)
     holders: dict[tuple[str, bytes], LifeKey] = field(default_factory=dict)
+    held: dict[LifeKey, set[tuple[str, bytes]]] = field(default_factory=dict)
     retired: set[tuple[str, bytes]] = field(default_factory=set)
     drawn: dict[UUID, tuple[Wanted, str | None]] = field(default_factory=dict)
     missing: dict[UUID, Wanted] = field(default_factory=dict)
@@ -152,9 +154,7 @@ class Numbers:
         if life in self.rows:
             # Two numbers for one card in one batch: the first was claimed and never is stored.
             self.orphans += [
-                key
-                for key, holder in self.holders.items()
-                if holder == life and key in self.claims and key not in kept
+                key for key in self.held[life] if key in self.claims and key not in kept
             ]
         self._forget(life)
         self.retired.difference_update(kept)
@@ -169,7 +169,13 @@ class Numbers:
         )
         claimed = tuple(key[1] for key in keys if key in self.claims)
         self.rows[life] = self._sealed(life, claimed)
+        self.hold(life, keys)
+
+    def hold(self, life: LifeKey, keys: Collection[tuple[str, bytes]]) -> None:
+        """Note that a life has these numbers."""
+        assert all(self.holders.get(key, life) == life for key in keys), "another life has it"
         self.holders.update(dict.fromkeys(keys, life))
+        self.held.setdefault(life, set()).update(keys)
 
     def _add_to(self, life: LifeKey, credentials: Credentials) -> None:
         """A renewal that keeps the number of its card brings the new CVV with it (domain.md 3)."""
@@ -193,7 +199,7 @@ class Numbers:
         self.ended.append(life)
 
     def _forget(self, life: LifeKey) -> None:
-        for key in [key for key, holder in self.holders.items() if holder == life]:
+        for key in self.held.pop(life, ()):
             del self.holders[key]
             self.retired.add(key)
 
@@ -261,7 +267,7 @@ async def claim(
         if holder is None:
             numbers.retired.add(key)
         else:
-            numbers.holders[key] = holder
+            numbers.hold(holder, [key])
     wanted_of = {
         taken.operation_id: one
         for taken in batch

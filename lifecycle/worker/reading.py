@@ -30,7 +30,7 @@ from lifecycle.domain.operations import OperationKind
 from lifecycle.kafka.commands import Parsed
 from lifecycle.kafka.partitioner import key_of
 from lifecycle.kafka.requests import ParsedReply
-from lifecycle.postgres import operations, pending, subjects
+from lifecycle.postgres import past_commands, pending, subjects
 from lifecycle.postgres.connection import Connection
 from lifecycle.postgres.subjects import Key
 from lifecycle.worker.pending import command_of, named_operation, waiting_for
@@ -59,9 +59,8 @@ async def read(
     locked: Collection[int],
     *,
     partition_count: int,
-    recent_commands_max: int,
 ) -> tuple[Subjects, dict[UUID, bytes]]:
-    """The subjects of a batch, and the content of commands that only the log remembers.
+    """The subjects of a batch, and the content of commands that no subject's row remembers.
 
     The caller has locked the lanes `locked`: those of every card that the commands name.
 
@@ -90,7 +89,7 @@ async def read(
     await _count_virtual_cards(connection, found, commands)
     await _read_consumers(connection, found, commands)
     await _read_products(connection, found, commands, wanted)
-    await _remember_commands_of_unknown(connection, found, recent_commands_max)
+    await _remember_commands_of_unknown(connection, found)
     return found, await _content_hashes(connection, found, batch)
 
 
@@ -246,42 +245,33 @@ async def _read_products(
         found.products[key] = Tracked(product, chain, chain, stored=product)
 
 
-async def _remember_commands_of_unknown(
-    connection: Connection, found: Subjects, recent_commands_max: int
-) -> None:
-    """Give the subjects without a row the commands that were refused for them before.
+async def _remember_commands_of_unknown(connection: Connection, found: Subjects) -> None:
+    """Note of the subjects without a row whether commands were refused for them before, and when.
 
     Without this a command that came too early, such as a SUSPEND before its CREATE, would take
     effect when it is delivered a second time. Some come into being through a command about another
     subject: the new card of a REPLACE or RENEW, the consumer that a CREATE names.
     """
     unknown = {
-        key_of(subject).decode(): tracked
+        key_of(subject).decode(): (subject.issuer_id, tracked)
         for subject, tracked in found.all()
         if tracked.entity is None
     }
     if not unknown:
         return
-    issuers = {key: key.partition("/")[0] for key in unknown}
-    logged = await operations.load_commands_of(
-        connection, [(issuers[key], key) for key in unknown], recent_commands_max
+    last_times = await past_commands.load_last_times(
+        connection, [(issuer_id, key) for key, (issuer_id, _) in unknown.items()]
     )
-    for key, commands in logged.items():
-        tracked = unknown[key]
-        tracked.chain = tracked.read = Chain(
-            last_time_ms=commands[-1].start_time_ms,
-            command_count=len(commands),
-            recent_commands=b"".join(
-                command.operation_id.bytes + command.content_hash
-                for command in commands[-recent_commands_max:]
-            ),
-        )
+    for key, last_time_ms in last_times.items():
+        _, tracked = unknown[key]
+        # However many there were: they count as one, so that their ids are looked up.
+        tracked.chain = tracked.read = Chain(last_time_ms=last_time_ms, command_count=1)
 
 
 async def _content_hashes(
     connection: Connection, found: Subjects, batch: Sequence[Taken]
 ) -> dict[UUID, bytes]:
-    """Look up, in the log, the ids that a subject may have taken before its recent commands."""
+    """Look up the ids that a subject may have taken before its recent commands."""
     wanted = []
     for taken in batch:
         if not isinstance(taken.parsed, Parsed):
@@ -292,4 +282,4 @@ async def _content_hashes(
             continue
         if recent_content_hash(chain.recent_commands, taken.operation_id.bytes) is None:
             wanted.append((taken.parsed.subject.issuer_id, taken.operation_id))
-    return await operations.load_content_hashes(connection, wanted) if wanted else {}
+    return await past_commands.load_content_hashes(connection, wanted) if wanted else {}

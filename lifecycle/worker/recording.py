@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from lifecycle.domain.cards import TERMINAL, Card
-from lifecycle.domain.chain import Chain, remember_command
+from lifecycle.domain.chain import Chain, ids_and_hashes, remember_command
 from lifecycle.domain.commands import (
     Command,
     Create,
@@ -30,6 +30,7 @@ from lifecycle.kafka.events import Recorded, render
 from lifecycle.kafka.partitioner import key_of, partition_of
 from lifecycle.postgres.cascades import CascadeRow
 from lifecycle.postgres.operations import DeadLetterRow, OperationRow, OutboxRow
+from lifecycle.postgres.past_commands import PastCommand
 from lifecycle.postgres.pending import DispatchRow, OperationKey, PendingRow
 from lifecycle.settings import Settings
 from lifecycle.worker.letters import letter_of
@@ -63,6 +64,7 @@ class Decided:
     """What one transaction stores beside the subjects themselves."""
 
     operations: list[OperationRow] = field(default_factory=list)
+    past_commands: list[PastCommand] = field(default_factory=list)
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
     outcomes: dict[Partition, Outcome] = field(default_factory=dict)
     last_seq: dict[int, int] = field(default_factory=dict)
@@ -127,19 +129,21 @@ class Recording:
             )
             consumer.has_changed = True
         chain = tracked.chain
+        recent, leaving = remember_command(
+            chain.recent_commands,
+            identity.bytes,
+            parsed.content_hash,
+            recent_commands_max=self._settings.recent_commands_max,
+        )
         tracked.chain = Chain(
             version=chain.version,
             version_time_ms=chain.version_time_ms,
             last_time_ms=chain.last_time_ms,
             last_hash=chain.last_hash,
             command_count=chain.command_count + 1,
-            recent_commands=remember_command(
-                chain.recent_commands,
-                identity.bytes,
-                parsed.content_hash,
-                recent_commands_max=self._settings.recent_commands_max,
-            ),
+            recent_commands=recent,
         )
+        self._keep(leaving, parsed.subject)
         told = _Told(
             decision=decision,
             command=command,
@@ -167,6 +171,28 @@ class Recording:
                 request_row(taken, parsed.subject, decision.request, self._settings)
             )
             self._count_enrolment(decision, parsed.subject, 1)
+
+    def keep_commands_of_unknown(self) -> None:
+        """Keep the commands that the batch refused for subjects that are unknown at its end.
+
+        They have no row that would remember them, nor when the last of them was.
+        """
+        for subject, tracked in self._subjects.all():
+            if tracked.entity is None:
+                self._keep(tracked.chain.recent_commands, subject, tracked.chain.last_time_ms)
+
+    def _keep(self, commands: bytes, subject: Subject, last_time_ms: int | None = None) -> None:
+        """Keep commands apart from their subject's row; `last_time_ms` of one that has none."""
+        self.decided.past_commands.extend(
+            PastCommand(
+                issuer_id=subject.issuer_id,
+                operation_id=UUID(bytes=identity),
+                content_hash=content_hash,
+                subject_key=None if last_time_ms is None else key_of(subject).decode(),
+                last_time_ms=last_time_ms,
+            )
+            for identity, content_hash in ids_and_hashes(commands)
+        )
 
     def end(
         self, taken: Taken, tracked: Tracked[Any], decision: Decision, end_time_ms: int

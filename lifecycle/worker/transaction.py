@@ -12,7 +12,15 @@ from uuid import UUID
 
 from lifecycle.domain.sources import Partition, Source
 from lifecycle.kafka.commands import RawRecord
-from lifecycle.postgres import cascades, lanes, operations, pending, subjects, timers
+from lifecycle.postgres import (
+    cascades,
+    lanes,
+    operations,
+    past_commands,
+    pending,
+    subjects,
+    timers,
+)
 from lifecycle.postgres.connection import Connection, Pool
 from lifecycle.postgres.durability import transaction
 from lifecycle.postgres.operations import IntakeCount
@@ -104,7 +112,6 @@ async def _commit(  # noqa: PLR0913, PLR0917 - all of it is one transaction
             batch,
             locked,
             partition_count=settings.partitions,
-            recent_commands_max=settings.recent_commands_max,
         )
         numbers = await claim(connection, vault, batch, found, numbers_needed)
         deciding = Deciding(settings, found, content_hashes, last_seq, numbers)
@@ -145,6 +152,8 @@ async def _store(
     if decided.operations:
         await operations.copy_operations(connection, decided.operations)
         await lanes.store_last_seq(connection, decided.last_seq)
+    if decided.past_commands:
+        await past_commands.copy_past_commands(connection, decided.past_commands)
     await _store_subjects(connection, found)
     if decided.cascades:
         await cascades.insert_cascades(connection, decided.cascades)

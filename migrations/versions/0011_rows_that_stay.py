@@ -12,7 +12,7 @@ again. No trigger is dropped: that would wait for readers too, such as a dump.
 from alembic import op
 
 revision = "0011"
-down_revision = "0007"
+down_revision = "0009"
 
 
 def upgrade() -> None:
