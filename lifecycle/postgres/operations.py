@@ -332,9 +332,17 @@ def _dead_letters(
 
 
 async def event_id_at(pool: asyncpg.Pool, lane: int, seq: int) -> UUID | None:
-    """The id of one event of the log; None when retention has dropped it."""
+    """The id of one event of the log; None when retention has dropped it, and a later one too.
+
+    The last event of each lane in what was dropped is kept by its id.
+    """
     found: UUID | None = await pool.fetchval(
-        "SELECT id FROM operation WHERE lane = $1 AND seq = $2", lane, seq
+        """
+        SELECT id FROM operation WHERE lane = $1 AND seq = $2
+        UNION ALL SELECT id FROM dropped_event WHERE lane = $1 AND seq = $2
+        """,
+        lane,
+        seq,
     )
     return found
 
