@@ -132,9 +132,18 @@ class Settings(BaseSettings):
         description="JSON object, how long a PENDING operation of a kind waits for its outside"
         " party; a kind that is left out keeps its default",
     )
-    commands_retention_days: int = Field(100, ge=1, description="of the command topic")
+    commands_retention_days: int = Field(
+        100,
+        ge=1,
+        description="of the command topic, and of the counts of what became of its records",
+    )
     events_retention_days: int = Field(400, ge=1, description="of the event topic")
-    dead_letters_retention_days: int = Field(100, ge=1, description="of the dead-letter topic")
+    dead_letters_retention_days: int = Field(
+        100, ge=1, description="of the dead-letter topic, and of the dead letters in the database"
+    )
+    retention_interval_seconds: int = Field(
+        300, ge=1, description="how often a worker looks for partitions that may be dropped"
+    )
     max_command_bytes: int = Field(
         65_536, ge=1_024, le=900_000, description="a longer command is a dead letter TOO_LARGE"
     )

@@ -13,6 +13,7 @@ from lifecycle.cli import (
     dev,
     keys,
     operations,
+    retention,
     sending,
     setting_up,
     watching,
@@ -39,6 +40,7 @@ app.command("watch")(watching.watch)
 app.add_typer(cards.card, name="card")
 app.add_typer(operations.operations, name="operations")
 app.add_typer(dead_letters.dead_letters, name="dead-letters")
+app.command("retention")(retention.retention)
 app.add_typer(keys.keys, name="keys")
 app.command("encrypt")(keys.encrypt)
 app.command("diagram")(describing.diagram)

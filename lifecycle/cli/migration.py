@@ -4,7 +4,8 @@ import asyncio
 
 from lifecycle.cli.exits import Problem, reaching_database
 from lifecycle.postgres.connection import open_pool
-from lifecycle.postgres.migrate import TablesInUseError, migrate
+from lifecycle.postgres.migrate import migrate
+from lifecycle.postgres.moments import TablesInUseError
 from lifecycle.settings import Settings, owner_field
 
 

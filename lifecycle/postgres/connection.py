@@ -67,6 +67,8 @@ CONNECTION_ERRORS = (
 
 def is_transient(error: BaseException) -> bool:
     """Whether the database may accept the same work later, so that nothing is wrong with it."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
+        return True  # A migration changed a table; asyncpg has forgotten the plan by now.
     if isinstance(error, asyncpg.PostgresError):
         code = str(error.sqlstate or "")
         return code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT_CODES

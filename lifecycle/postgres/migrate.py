@@ -17,7 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from lifecycle.postgres import roles
 from lifecycle.postgres.connection import PINNED
-from lifecycle.postgres.schema import PARTITION_WEEKS_AHEAD
+from lifecycle.postgres.moments import TablesInUseError
+from lifecycle.postgres.schema import PARTITION_WEEKS_AHEAD, SCHEMA_REVISION
 from lifecycle.settings import Settings, owner_field, required
 
 LOCK_WAIT_MS_MAX = 3_000
@@ -27,10 +28,7 @@ LOCK_TRIES_MAX = 20
 LOCK_PAUSE_SECONDS = 1.0
 _MIGRATION_LOCK_ID = 0x6C69666563  # any number that no one else uses in this database
 _LOCK_POLL_SECONDS = 0.2
-
-
-class TablesInUseError(Exception):
-    """A transaction of somebody else kept `migrate` from a table for too long; nothing is lost."""
+_NEWEST = "head"  # as Alembic calls it
 
 
 def _config() -> Config:
@@ -41,26 +39,14 @@ def _config() -> Config:
     return config
 
 
-def _lock(connection: Connection) -> None:
-    """Wait until no other `migrate` runs; the lock goes with the connection.
-
-    Asks again and again, because an index that is built CONCURRENTLY waits for every statement
-    that runs, and so for one that waits for its builder.
-    """
-    statement = text("SELECT pg_try_advisory_lock(:id)")
-    while not connection.execute(statement, {"id": _MIGRATION_LOCK_ID}).scalar_one():
-        connection.commit()
-        time.sleep(_LOCK_POLL_SECONDS)
-    connection.commit()
-
-
 def migrate(
-    settings: Settings, *, with_roles: bool = False, revision: str = "head"
+    settings: Settings, *, with_roles: bool = False, revision: str = _NEWEST
 ) -> tuple[str | None, str | None]:
     """Bring the schema to a revision, the newest; safe to run again and by several at once.
 
     `with_roles` creates the roles that are missing, and gives the tables to the owner role. Where
-    they belong to it, everything is done as that role, and every role has its rights afterwards.
+    they belong to it, everything is done as that role, and every role has its rights afterwards. A
+    schema that is newer than this version is left as it is.
 
     Returns:
         The revision before and the revision after.
@@ -90,8 +76,7 @@ def migrate(
             connection.execute(
                 text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value}
             )
-        # Without it, two `migrate` at once would both create the first table, and one would fail.
-        _lock(connection)
+        _wait_for_turn(connection)
         if with_roles:
             roles.create_roles(login, prefix)
         is_handed_over = roles.is_handed_over(login, prefix)
@@ -110,7 +95,9 @@ def migrate(
         before = MigrationContext.configure(connection).get_current_revision()
         connection.commit()
         config.attributes["connection"] = connection
-        _patiently(lambda: _upgrade(connection, config, revision))
+        if before is not None and before > SCHEMA_REVISION:
+            return before, before
+        _patiently(lambda: _upgrade(connection, config, settings, revision))
         if with_roles:
             _patiently(lambda: roles.hand_over(login, prefix))
         if with_roles or is_handed_over:
@@ -120,11 +107,40 @@ def migrate(
     return before, after
 
 
-def _upgrade(connection: Connection, config: Config, revision: str) -> None:
+def _wait_for_turn(connection: Connection) -> None:
+    """Hold the lock of migrations: two at once would both create the first table.
+
+    A statement that waited for it would be waited for itself, by CREATE INDEX CONCURRENTLY.
+    """
+    while not connection.scalar(
+        text("SELECT pg_try_advisory_lock(:id)"), {"id": _MIGRATION_LOCK_ID}
+    ):
+        connection.commit()
+        time.sleep(_LOCK_POLL_SECONDS)
+    connection.commit()
+
+
+def _upgrade(connection: Connection, config: Config, settings: Settings, revision: str) -> None:
     connection.rollback()
     command.upgrade(config, revision)
+    if revision != _NEWEST:
+        connection.execute(
+            text("SELECT ensure_operation_partitions(:weeks)"), {"weeks": PARTITION_WEEKS_AHEAD}
+        )
+        connection.commit()
+        return
+    connection.execute(text("SELECT ensure_partitions(:weeks)"), {"weeks": PARTITION_WEEKS_AHEAD})
+    # Retention keeps at least this, whatever a worker asks for.
     connection.execute(
-        text("SELECT ensure_operation_partitions(:weeks)"), {"weeks": PARTITION_WEEKS_AHEAD}
+        text(
+            "UPDATE retention_limit SET intake_batch_days = :intake_batch_days,"
+            " dead_letter_days = :dead_letter_days, clock_may_be_moved = :clock_may_be_moved"
+        ),
+        {
+            "intake_batch_days": settings.commands_retention_days,
+            "dead_letter_days": settings.dead_letters_retention_days,
+            "clock_may_be_moved": settings.environment == "development",
+        },
     )
     connection.commit()
 

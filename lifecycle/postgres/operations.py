@@ -287,9 +287,10 @@ def _dead_letters(
 
 
 async def event_id_at(pool: asyncpg.Pool, lane: int, seq: int) -> UUID | None:
-    """The id of one event of the log; None when retention has dropped it.
+    """The id of one event of the log; None when retention has dropped it, and a later one too.
 
-    Older weeks, and those to come, are looked through only when it is not of these days.
+    Older weeks, and those to come, are looked through only when it is not of these days. The last
+    event of each lane in what was dropped is kept by its id.
     """
     found: UUID | None = await pool.fetchval(
         """
@@ -298,6 +299,8 @@ async def event_id_at(pool: asyncpg.Pool, lane: int, seq: int) -> UUID | None:
             AND recorded_at < now() + interval '7 days'
         UNION ALL
         SELECT id FROM operation WHERE lane = $1 AND seq = $2
+        UNION ALL
+        SELECT id FROM dropped_event WHERE lane = $1 AND seq = $2
         LIMIT 1
         """,
         lane,

@@ -48,16 +48,20 @@ TABLES: Mapping[str, Mapping[Role, str]] = MappingProxyType(
         "dead_letter": {Role.WORKER: _APPEND, Role.READER: _READ},
         "dispatch": {Role.WORKER: "SELECT, INSERT, DELETE", Role.READER: _READ},
         "intake_batch": {Role.WORKER: _APPEND, Role.READER: _READ},
+        "dropped_event": {Role.WORKER: _READ, Role.READER: _READ},
         "known_key": {Role.WORKER: _APPEND},
         "lane_in": {Role.WORKER: _KEEP, Role.READER: _READ},
         "lane_out": {Role.WORKER: _KEEP, Role.READER: _READ},
         "lane_pub": {Role.WORKER: _KEEP, Role.READER: _READ},
+        "log_reader": {Role.WORKER: _READ, Role.READER: _READ},
         "operation": {Role.WORKER: _APPEND, Role.READER: _READ},
         "pan": {Role.WORKER: _ALL},
         "pan_fingerprint": {Role.WORKER: _ALL},
         "past_command": {Role.WORKER: _APPEND, Role.READER: _READ},
         "pending_operation": {Role.WORKER: _ALL, Role.READER: _READ},
+        "retention_limit": {Role.WORKER: _READ, Role.READER: _READ},
         "retired_pan": {},
+        "schema_support": {Role.WORKER: _READ, Role.READER: _READ},
         "timer": {Role.WORKER: _ALL, Role.READER: _READ},
     }
 )
@@ -66,14 +70,22 @@ their own: they are reached by the name of their table. The owner may do everyth
 
 FUNCTIONS: Mapping[str, frozenset[Role]] = MappingProxyType(
     {
+        "drop_week(text,bigint,bigint,integer,integer)": frozenset({Role.WORKER}),
         "ensure_operation_partitions(integer)": frozenset({Role.WORKER}),
+        "ensure_partitions(integer)": frozenset({Role.WORKER}),
         "forbid_change()": frozenset(),
         "forget_past_commands(integer)": frozenset({Role.WORKER}),
         "keep_command_of_log()": frozenset(),
         "keep_commands_of_subject()": frozenset(),
         "known_key_stays()": frozenset(),
         "make_insert_only(regclass)": frozenset(),
+        "retention_clock(bigint,bigint)": frozenset(),
         "retired_pan_stays()": frozenset(),
+        "weekly_partitions()": frozenset(),
+        "weeks_kept(text,bigint,bigint,integer,integer)": frozenset({Role.WORKER}),
+        "why_kept(name,name,timestamp with time zone,timestamp with time zone,integer,integer)": (
+            frozenset()
+        ),
     }
 )
 """Every function, and who may call it beside the owner."""

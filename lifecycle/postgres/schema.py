@@ -9,7 +9,7 @@ SCHEMA_REVISION = "0017"
 """The newest revision in `migrations/versions`; a test compares the two."""
 
 PARTITION_WEEKS_AHEAD = 8
-"""Weekly partitions of `operation` that exist beyond the current week."""
+"""Weekly partitions of each table that has them that exist beyond the current week."""
 
 
 class SchemaError(Exception):
@@ -17,24 +17,35 @@ class SchemaError(Exception):
 
 
 async def check_schema(pool: Pool) -> None:
-    """See that the database has the newest schema.
+    """See that this version works on the schema of the database: its own, or a later one.
+
+    While versions follow each other the schema is the newer one's, and the older one's workers go
+    on; one that starts anew then asks the schema which versions it supports (docs/operate.md).
 
     Raises:
-        SchemaError: it has not; says what to run.
+        SchemaError: it does not; says what to do.
     """
     found = None
     if await pool.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
         found = await pool.fetchval("SELECT version_num FROM alembic_version")
-    if found != SCHEMA_REVISION:
+    if found == SCHEMA_REVISION:
+        return
+    if found is None or found < SCHEMA_REVISION:
         raise SchemaError(
             f"the database has schema {found or 'none'}, this version needs {SCHEMA_REVISION}:"
             " run `lifecycle migrate`"
         )
+    oldest = await pool.fetchval("SELECT oldest_revision FROM schema_support")
+    if oldest > SCHEMA_REVISION:
+        raise SchemaError(
+            f"the database has schema {found}, which supports versions of schema {oldest} and"
+            f" later; this version is of {SCHEMA_REVISION}: start a newer one"
+        )
 
 
 async def ensure_partitions(pool: Pool) -> int:
-    """Create the weekly partitions of `operation` ahead of time; how many were missing."""
-    return int(await pool.fetchval("SELECT ensure_operation_partitions($1)", PARTITION_WEEKS_AHEAD))
+    """Create the weekly partitions of every table ahead of time; how many were missing."""
+    return int(await pool.fetchval("SELECT ensure_partitions($1)", PARTITION_WEEKS_AHEAD))
 
 
 async def needless_rights(pool: Pool) -> str | None:

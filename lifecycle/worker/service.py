@@ -46,7 +46,7 @@ from lifecycle.supervision import supervised
 from lifecycle.vault.keys import KeyRing, KeysError, load_keys
 from lifecycle.vault.sealing import SealError
 from lifecycle.worker.aside import aside, bytes_of
-from lifecycle.worker.dispatcher import Dispatcher
+from lifecycle.worker.dispatcher import DUE_PARTITION, Dispatcher
 from lifecycle.worker.failures import is_of_one_record
 from lifecycle.worker.known_keys import keys_in_use
 from lifecycle.worker.lanes import OwnedLanes
@@ -62,6 +62,7 @@ from lifecycle.worker.opening import (
     without_number_elsewhere,
 )
 from lifecycle.worker.readiness import Readiness
+from lifecycle.worker.retention import retain
 from lifecycle.worker.retrying import PartitionPatience, Patience, is_away, patiently
 from lifecycle.worker.slowness import Suspicions, TooSlowError
 from lifecycle.worker.standstill import LaneWork, Progress, Standstill
@@ -213,6 +214,7 @@ class _Worker:
                 ("standstill", _LAG_SECONDS, self._watch_for_standstill),
                 ("partitions", _PARTITIONS_SECONDS, self._ensure_partitions),
                 ("standby-look", _STANDBY_LOOK_SECONDS, self._look_for_standby),
+                ("retention", self._settings.retention_interval_seconds, self._retain),
                 (
                     "stalled",
                     self._settings.database_statement_timeout_ms / 1000,
@@ -578,6 +580,11 @@ class _Worker:
         )
         if not waited_before:
             log.warning("standby_awaited", seconds=round(seconds))
+
+    async def _retain(self) -> None:
+        """One worker is enough; two at once, for a moment of a rebalance, are harmless."""
+        if DUE_PARTITION in self._lanes.owned:
+            await retain(self._pool, self._settings)
 
     async def _end_stalled_sessions(self) -> None:
         if ended := await end_stalled_sessions(self._pool, self._settings):

@@ -7,7 +7,7 @@ a migration sees no keys; the first worker, or `lifecycle keys adopt`, fills it.
 from alembic import op
 
 revision = "0017"
-down_revision = "0012"
+down_revision = "0016"
 
 
 def upgrade() -> None:
@@ -15,7 +15,7 @@ def upgrade() -> None:
     op.execute("""
     CREATE TABLE known_key (
         key_id               text COLLATE "C" PRIMARY KEY,  -- the kid in the keys file
-        kind                 text        NOT NULL CHECK (kind IN ('data', 'fingerprint')),
+        kind                 text COLLATE "C" NOT NULL CHECK (kind IN ('data', 'fingerprint')),
         -- Within the kind, oldest first: the first fingerprint key makes the content hashes. Being
         -- unique, it keeps two processes from both making the first key known.
         ordinal              integer     NOT NULL CHECK (ordinal >= 1),

@@ -14,7 +14,8 @@ from sqlalchemy import create_engine, make_url
 
 from lifecycle.local import Servers
 from lifecycle.postgres import migrate as migrating
-from lifecycle.postgres.migrate import TablesInUseError, migrate
+from lifecycle.postgres.migrate import migrate
+from lifecycle.postgres.moments import TablesInUseError
 from lifecycle.postgres.roles import Role, role_name
 from lifecycle.settings import Settings
 from tests.support.ground import own_database, with_database
@@ -140,7 +141,8 @@ async def test_a_merge_and_an_upsert_are_refused_too(url: str) -> None:
             """,
             """
             INSERT INTO dead_letter SELECT * FROM dead_letter
-                ON CONFLICT (source, partition, command_offset) DO UPDATE SET code = 'OTHER'
+                ON CONFLICT (source, partition, command_offset, recorded_at)
+                DO UPDATE SET code = 'OTHER'
             """,
         ):
             with pytest.raises(asyncpg.RaiseError, match=_REFUSED):

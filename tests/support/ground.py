@@ -48,14 +48,17 @@ def with_database(database_url: str, name: str) -> str:
 
 @asynccontextmanager
 async def own_database(
-    servers: Servers, template: str = "template1", name: str | None = None
+    servers: Servers, template: str = "template1", name: str | None = None, options: str = ""
 ) -> AsyncIterator[str]:
     """A database that is dropped afterwards, whoever still uses it; gives its name.
 
-    It is a copy of `template`, which nobody may use meanwhile; empty without one.
+    It is a copy of `template`, which nobody may use meanwhile; empty without one. `options` are
+    those of CREATE DATABASE.
     """
     name = name or f"lifecycle_test_{uuid4().hex}"
-    await _administer(servers.database_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    await _administer(
+        servers.database_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" {options}'
+    )
     try:
         yield name
     finally:
@@ -78,7 +81,9 @@ async def migrated_template(servers: Servers) -> AsyncIterator[str]:
     """
     async with own_roles(servers) as prefix, own_database(servers, name=prefix) as name:
         url = SecretStr(with_database(servers.database_url, name))
-        settings = Settings(database_url=url, database_role_prefix=prefix)
+        settings = Settings(
+            database_url=url, database_role_prefix=prefix, environment="development"
+        )
         await asyncio.to_thread(migrate, settings, with_roles=True)
         yield name
 

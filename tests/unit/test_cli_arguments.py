@@ -28,6 +28,7 @@ COMMANDS = [
     ["card", "show"],
     ["operations", "list"],
     ["operations", "show"],
+    ["retention"],
     ["dead-letters", "list"],
     ["dead-letters", "show"],
     ["dead-letters", "resend"],
@@ -49,6 +50,7 @@ NEED_DATABASE = [
     ["card", "show", "BANK000001", "c"],
     ["operations", "list", "BANK000001", "c"],
     ["operations", "show", "BANK000001", "c", "o"],
+    ["retention", "--dry-run"],
 ]
 
 
