@@ -81,8 +81,10 @@ DEAD_LETTERS: dict[DeadLetterCode, DeadLetterEntry] = {
         "Send a new commandId for a new command, and the same content for a retry.",
     ),
     DeadLetterCode.SENSITIVE_DATA: DeadLetterEntry(
-        "A card number stands in clear. What holds it is left out of the dead letter.",
-        "Send card numbers only inside encryptedData; find out where else that record went.",
+        "A card number stands in clear, or an identifier is the number of a card of the issuer."
+        " What holds it is left out of the dead letter.",
+        "Send card numbers only inside encryptedData, and make no identifier of one; find out where"
+        " else that record went.",
     ),
     DeadLetterCode.INTERNAL: DeadLetterEntry(
         "The service failed on this record, and on no other beside it.",
