@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-_WEEK = re.compile(r"operation_\d{8}")
+_WEEK = re.compile(r"(operation|dead_letter|intake_batch)_\d{8}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,12 @@ class Plan:
 
     @property
     def weeks_probed(self) -> int:
-        """How many weeks of the log were looked into."""
+        """How many weekly partitions were looked into."""
         return sum(_WEEK.fullmatch(table) is not None for table in self.probed)
 
     @property
-    def rows_scanned_of_log(self) -> int:
-        """How many rows of weeks of the log were read that were read from end to end."""
+    def rows_scanned_of_weeks(self) -> int:
+        """How many rows there are in the weekly partitions that were read from end to end."""
         return sum(rows for table, rows in self.scanned.items() if _WEEK.fullmatch(table))
 
 

@@ -22,19 +22,22 @@ CARDS_OF_ONE_MAX = 100_000
 _FILL = Path(__file__).with_name("large_database.sql")
 _TERMS = ProductTerms(form=Form.VIRTUAL, scheme="VISA", activation_method=ActivationMethod.NOTHING)
 
-# Weeks of the past, as `ensure_operation_partitions` makes those to come.
+# Weeks of the past, as `ensure_partitions` makes those to come.
 _PAST_WEEKS = """
 DO $body$
 DECLARE
     week date;
+    table_name text;
     partition_name text;
 BEGIN
-    FOR back IN 1 .. (SELECT weeks_back + 1 FROM size) LOOP
-        week := date_trunc('week', now() AT TIME ZONE 'UTC')::date - 7 * back;
-        partition_name := 'operation_' || to_char(week, 'YYYYMMDD');
-        EXECUTE format('CREATE TABLE %I (LIKE operation INCLUDING ALL)', partition_name);
-        EXECUTE format('ALTER TABLE operation ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
-            partition_name, week || ' 00:00:00+00', (week + 7) || ' 00:00:00+00');
+    FOREACH table_name IN ARRAY ARRAY['operation', 'dead_letter', 'intake_batch'] LOOP
+        FOR back IN 1 .. (SELECT weeks_back + 1 FROM size) LOOP
+            week := date_trunc('week', now() AT TIME ZONE 'UTC')::date - 7 * back;
+            partition_name := table_name || '_' || to_char(week, 'YYYYMMDD');
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', partition_name, table_name);
+            EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                table_name, partition_name, week || ' 00:00:00+00', (week + 7) || ' 00:00:00+00');
+        END LOOP;
     END LOOP;
 END $body$
 """
@@ -94,7 +97,7 @@ async def _fill(connection: asyncpg.Connection, *, cards: int, weeks: int) -> No
     indexes = await connection.fetch(
         "SELECT indexname, replace(indexdef, ' ON ONLY ', ' ON ') FROM pg_indexes"
         " WHERE schemaname = 'public' AND indexdef NOT LIKE 'CREATE UNIQUE %'"
-        " AND tablename !~ '^operation_'"
+        " AND tablename !~ '_[0-9]{8}$'"
     )
     for name, _ in indexes:
         await connection.execute(f"DROP INDEX {name}")

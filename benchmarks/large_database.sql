@@ -66,13 +66,16 @@ INSERT INTO cascade (partition, issuer_id, operation_id, consumer_id, real_card_
         CASE WHEN number = 1 THEN 'card-1' END, CASE WHEN number = 1 THEN 1 END,
         'CLOSED_ACCOUNT', now() + number * interval '1 second'
     FROM size, generate_series(1, cards / 1000) AS number;
-INSERT INTO dead_letter (source, partition, command_offset, code, error, key, value, headers)
-    SELECT CASE WHEN number % 10 = 0 THEN 'replies' ELSE 'commands' END, number % 12, number,
+INSERT INTO dead_letter (recorded_at, source, partition, command_offset, code, error, key, value,
+        headers)
+    SELECT now() - (cards / 20 - number) * (weeks_back * interval '140 days' / cards),
+        CASE WHEN number % 10 = 0 THEN 'replies' ELSE 'commands' END, number % 12, number,
         'NOT_JSON', '', '', '', '[]'
     FROM size, generate_series(1, cards / 20) AS number;
-INSERT INTO intake_batch (source, partition, from_offset, to_offset, records, operations,
-        duplicates, ignored, dead_letters, foreign_partition)
-    SELECT 'commands', number % 12, number * 10, number * 10 + 10, 10, 10, 0, 0, 0, 0
+INSERT INTO intake_batch (recorded_at, source, partition, from_offset, to_offset, records,
+        operations, duplicates, ignored, dead_letters, foreign_partition)
+    SELECT now() - (cards / 20 - number) * (weeks_back * interval '140 days' / cards), 'commands',
+        number % 12, number * 10, number * 10 + 10, 10, 10, 0, 0, 0, 0
     FROM size, generate_series(1, cards / 20) AS number;
 
 -- The log: an operation for each card, evenly over its weeks until now; card-2 has many.

@@ -222,18 +222,23 @@ async def store_published(
 async def lane_ends(
     connection: asyncpg.Connection | asyncpg.Pool, partitions: Sequence[int]
 ) -> dict[int, tuple[int, int, int]]:
-    """What is committed to be published: the last sequence number, the last dead letters.
+    """What was committed lately to be published: the last sequence number, the last dead letters.
 
-    First the dead letter of the commands, then that of the replies.
+    First the dead letter of the commands, then that of the replies; -1 when there is none of the
+    last days. Whoever took the lane read what is older.
     """
     rows = await connection.fetch(
         """
         SELECT partition, last_seq, coalesce((
             SELECT max(command_offset) FROM dead_letter
-            WHERE source = 'commands' AND dead_letter.partition = lane_out.partition), -1),
+            WHERE source = 'commands' AND dead_letter.partition = lane_out.partition
+                AND recorded_at >= now() - interval '7 days'
+                AND recorded_at < now() + interval '7 days'), -1),
         coalesce((
             SELECT max(command_offset) FROM dead_letter
-            WHERE source = 'replies' AND dead_letter.partition = lane_out.partition), -1)
+            WHERE source = 'replies' AND dead_letter.partition = lane_out.partition
+                AND recorded_at >= now() - interval '7 days'
+                AND recorded_at < now() + interval '7 days'), -1)
         FROM lane_out WHERE partition = ANY($1)
         """,
         partitions,

@@ -244,10 +244,12 @@ async def load_dead_letters(  # noqa: PLR0913 - both limits, and where each of t
                 -- Each source by itself, so that none is read that was published before.
                 (SELECT * FROM dead_letter
                     WHERE source = 'commands' AND partition = $1 AND command_offset > $2
+                        AND recorded_at < now() + interval '7 days'
                     ORDER BY command_offset LIMIT $4)
                 UNION ALL
                 (SELECT * FROM dead_letter
                     WHERE source = 'replies' AND partition = $1 AND command_offset > $3
+                        AND recorded_at < now() + interval '7 days'
                     ORDER BY command_offset LIMIT $4)
                 ORDER BY source, command_offset LIMIT $4
             ) AS next

@@ -6,8 +6,12 @@ then, so that nothing falls between the two. The triggers pass over whoever fill
 and go with a later version.
 """
 
+from typing import Any
+
+import psycopg
 from alembic import op
-from sqlalchemy import Connection, text
+
+from lifecycle.postgres.moments import driver_of, in_a_moment
 
 revision = "0009"
 down_revision = "0008"
@@ -109,10 +113,11 @@ BEGIN
 END $body$
 """
 
-_WEEKS = text(
-    "SELECT inhrelid::regclass::text FROM pg_inherits"
-    " WHERE inhparent = 'operation'::regclass ORDER BY 1"
-)
+_WEEKS = """
+    SELECT inhrelid::regclass::text, pg_relation_size(inhrelid)
+        / current_setting('block_size')::bigint
+    FROM pg_inherits WHERE inhparent = 'operation'::regclass ORDER BY 1
+"""
 
 # What its subject's row remembers comes here when it leaves that.
 _FILL = """
@@ -136,7 +141,7 @@ FROM (
                 AND card_product_id = substr(aggregateid, length(log.issuer_id || '/product/') + 1))
         END AS recent_commands
     FROM {week} AS log
-    WHERE ctid >= CAST(:first AS tid) AND ctid < CAST(:behind AS tid) AND NOT caused
+    WHERE ctid >= '({first},0)' AND ctid < '({behind},0)' AND NOT caused
 ) AS command
 WHERE coalesce(position(uuid_send(operation_id) IN recent_commands), 0) = 0
     AND NOT EXISTS (
@@ -149,21 +154,15 @@ ORDER BY issuer_id, operation_id, recorded_at DESC
 def upgrade() -> None:
     """Create table, functions and triggers; then keep what the log alone knows."""
     with op.get_context().autocommit_block():
-        connection = op.get_bind()
-        connection.execute(text(_TABLE))
-        connection.execute(text(_FUNCTIONS))
-        connection.execute(text(_TRIGGERS))
-        for week in connection.execute(_WEEKS).scalars().all():
-            _fill(connection, week)
+        driver = driver_of(op.get_bind())
+        driver.execute(_TABLE)
+        driver.execute(_FUNCTIONS)
+        in_a_moment(driver, lambda: _TRIGGERS)
+        for week, blocks in driver.execute(_WEEKS).fetchall():
+            _fill(driver, week, blocks)
 
 
-def _fill(connection: Connection, week: str) -> None:
-    blocks = connection.execute(
-        text("SELECT pg_relation_size(:week) / current_setting('block_size')::bigint"),
-        {"week": week},
-    ).scalar_one()
+def _fill(driver: psycopg.Connection[Any], week: str, blocks: int) -> None:
     for first in range(0, blocks, _BLOCKS_AT_ONCE):
-        connection.execute(
-            text(_FILL.format(week=week)),
-            {"first": f"({first},0)", "behind": f"({first + _BLOCKS_AT_ONCE},0)"},
-        )
+        behind = first + _BLOCKS_AT_ONCE
+        driver.execute(_FILL.format(week=week, first=first, behind=behind).encode())

@@ -47,6 +47,7 @@ _RIGHTS = {
     "operation": ("SI", "S"),
     "pan": ("SIUD", ""),
     "pan_fingerprint": ("SIUD", ""),
+    "past_command": ("SI", "S"),
     "pending_operation": ("SIUD", "S"),
     "retention_limit": ("S", "S"),
     "retired_pan": ("", ""),
@@ -168,6 +169,7 @@ async def test_what_runs_as_the_owner_can_be_called_by_the_worker_alone(
             "drop_week(text,bigint,bigint,integer,integer)",
             "ensure_operation_partitions(integer)",
             "ensure_partitions(integer)",
+            "forget_past_commands(integer)",
             "weeks_kept(text,bigint,bigint,integer,integer)",
         }
         for row in rows:

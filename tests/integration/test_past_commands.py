@@ -6,24 +6,22 @@ from typing import Any
 
 import asyncpg
 import pytest
-from pydantic import SecretStr
 
 from lifecycle.local import Servers
 from lifecycle.postgres import connection as connections
 from lifecycle.postgres import past_commands
-from lifecycle.postgres.connection import open_pool
 from lifecycle.postgres.migrate import migrate
-from lifecycle.settings import Settings
+from lifecycle.settings import Settings, required
 from tests.support import bank
 from tests.support.bank import Message, card, consumer, create, define
 from tests.support.fixtures import NewGround
-from tests.support.ground import connected, own_database, with_database
+from tests.support.ground import connected, on_database, own_database
 from tests.support.guarantees import verify_all
 from tests.support.reading import until_settled
 from tests.support.worker import running_worker
 
-_BEFORE = "0007"
-"""The schema of the last version without the table."""
+_BEFORE, _WITH_TABLE = "0007", "0009"
+"""The schema of the last version without the table, and the first that has it."""
 _REMEMBERED = 2
 _TURNS = ("SUSPEND", "RESUME")
 
@@ -87,19 +85,19 @@ async def test_what_only_the_log_knew_is_known_after_the_upgrade(
         await _send(ground, _TAKEN)
         await _send(ground, _REFUSED)
     async with own_database(servers) as name:
-        url = SecretStr(with_database(servers.database_url, name))
-        before = ground.model_copy(update={"database_url": url})
+        before = on_database(ground, name)
         await asyncio.to_thread(migrate, before, revision=_BEFORE)
         await _copy_rows(ground, before)
-        await asyncio.to_thread(migrate, before)
+        await asyncio.to_thread(migrate, before, revision=_WITH_TABLE)
         kept = await _kept(before)
         assert kept
         assert kept == sorted(set(kept)), "each once"
         # As if the migration had been stopped at its end, and was started anew.
         async with connected(before) as connection:
             await connection.execute("UPDATE alembic_version SET version_num = $1", _BEFORE)
-        await asyncio.to_thread(migrate, before)
+        await asyncio.to_thread(migrate, before, revision=_WITH_TABLE)
         assert await _kept(before) == kept
+        await asyncio.to_thread(migrate, before, with_roles=True)
         await _known(before, born=True)
 
 
@@ -138,13 +136,15 @@ async def test_what_a_worker_of_the_version_before_takes_after_the_upgrade_is_kn
 async def test_a_command_is_kept_as_long_as_the_log_has_its_week(new_ground: NewGround) -> None:
     """And is forgotten in bounded bites when it has not, also by two at once."""
     ground = await new_ground()
-    pool = await open_pool(ground)
     monday = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     monday -= timedelta(days=monday.weekday())
     week = f"operation_{monday - timedelta(days=7):%Y%m%d}"
-    try:
-        await pool.execute(f"CREATE TABLE {week} (LIKE operation INCLUDING ALL)")
-        await pool.execute(
+    async with (
+        connected(ground) as owner,
+        asyncpg.create_pool(required(ground, "database_url")) as pool,
+    ):
+        await owner.execute(f"CREATE TABLE {week} (LIKE operation INCLUDING ALL)")
+        await owner.execute(
             f"ALTER TABLE operation ATTACH PARTITION {week}"
             f" FOR VALUES FROM ('{monday - timedelta(days=7)}') TO ('{monday}')"
         )
@@ -156,17 +156,15 @@ async def test_a_command_is_kept_as_long_as_the_log_has_its_week(new_ground: New
             [monday - timedelta(days=7), monday - timedelta(seconds=1), monday],
         )
         assert await past_commands.forget_past_commands(pool, 1_000) == 0
-        await pool.execute(f"DROP TABLE {week}")
+        await owner.execute(f"DROP TABLE {week}")
         assert await past_commands.forget_past_commands(pool, 30) == 30
         async with pool.acquire() as other, other.transaction():
             await other.execute("SELECT forget_past_commands(100)")
             # What another call holds is passed over and not waited for.
             assert await past_commands.forget_past_commands(pool, 1_000) == 70
         assert await past_commands.forget_past_commands(pool, 1_000) == 0
-        left = await pool.fetch("SELECT DISTINCT recorded_at FROM past_command")
+        left = await owner.fetch("SELECT DISTINCT recorded_at FROM past_command")
         assert [row["recorded_at"] for row in left] == [monday]
-    finally:
-        await pool.close()
 
 
 async def _kept(ground: Settings) -> list[Any]:
@@ -187,7 +185,7 @@ async def _copy_rows(source: Settings, target: Settings) -> None:
             SELECT table_name, array_agg(column_name::text) AS columns
             FROM information_schema.columns JOIN information_schema.tables USING (table_name)
             WHERE tables.table_schema = 'public' AND table_type = 'BASE TABLE'
-                AND table_name <> 'alembic_version' AND table_name !~ '^operation_'
+                AND table_name <> 'alembic_version' AND table_name !~ '_[0-9]{8}$'
             GROUP BY table_name
             """
         )
