@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 from prometheus_client import Counter, Gauge
 
-from lifecycle.postgres.connection import Pool, is_transient
+from lifecycle.postgres.connection import Pool
 from lifecycle.postgres.failures import FAILURES
 from lifecycle.postgres.past_commands import forget_past_commands
 from lifecycle.postgres.retention import IN_USE, Week, drop_week, load_weeks
@@ -52,10 +52,9 @@ RETENTION_FAILURES = Counter(
 
 
 async def retain(pool: Pool, settings: Settings) -> None:
-    """Run every step once.
+    """Run every step once. What fails is counted and comes again: nobody's work depends on it.
 
-    Raises:
-        OSError, TimeoutError, asyncpg.PostgresError: the database is away.
+    A database that is away for too long ends the worker elsewhere, where it is asked every second.
     """
     failed = False
     for step in STEPS:
@@ -63,8 +62,6 @@ async def retain(pool: Pool, settings: Settings) -> None:
             await step(pool, settings)
         except FAILURES as error:
             RETENTION_FAILURES.labels(step.__name__).inc()
-            if is_transient(error):
-                raise
             failed = True
             log.error("retention_failed", step=step.__name__, error=repr(error))  # noqa: TRY400 - one line says it
     if not failed:
