@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
+from lifecycle.domain.cards import TERMINAL
 from tests.oracle.views import time_ms
 from tests.support.evidence import Evidence, Json
 
@@ -57,6 +58,7 @@ def _columns(event: Json) -> dict[str, Any]:
         "card_id": event["cardId"],
         "delete_at_ms": None if delete_at is None else time_ms(delete_at),
         "digital_cards_relinked": usage["digitalCards"] == "RELINKED",
+        "has_ended": card["state"] in TERMINAL,
         "terms": {_snake(name): value for name, value in row["terms"].items()},
     }
 
