@@ -15,6 +15,8 @@ HIDDEN = frozenset({"name", "second_name", "recent_commands", "command_count"})
 # Members of `card` whose column has another name, or another form.
 _LISTS = ("locks", "suspensions")
 
+_ENDED = frozenset({"RENEWED", "REPLACED", "DELETED"})
+
 
 def verify_events_rebuild_the_cards(evidence: Evidence) -> None:
     """Every column of every card but the hidden ones follows from its events."""
@@ -57,6 +59,7 @@ def _columns(event: Json) -> dict[str, Any]:
         "card_id": event["cardId"],
         "delete_at_ms": None if delete_at is None else time_ms(delete_at),
         "digital_cards_relinked": usage["digitalCards"] == "RELINKED",
+        "has_ended": card["state"] in _ENDED,
         "terms": {_snake(name): value for name, value in row["terms"].items()},
     }
 
