@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from lifecycle.domain.products import ActivationMethod, Form, ProductTerms
 from lifecycle.postgres.migrate import migrate
+from lifecycle.postgres.schema import PARTITION_WEEKS_AHEAD
 from lifecycle.settings import Settings
 
 CARDS_MIN = 10_000
@@ -34,6 +35,7 @@ BEGIN
         FOR back IN 1 .. (SELECT weeks_back + 1 FROM size) LOOP
             week := date_trunc('week', now() AT TIME ZONE 'UTC')::date - 7 * back;
             partition_name := table_name || '_' || to_char(week, 'YYYYMMDD');
+            CONTINUE WHEN to_regclass(partition_name) IS NOT NULL;
             EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', partition_name, table_name);
             EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                 table_name, partition_name, week || ' 00:00:00+00', (week + 7) || ' 00:00:00+00');
@@ -80,15 +82,12 @@ async def large_database(
 
 
 async def _fill(connection: asyncpg.Connection, *, cards: int, weeks: int) -> None:
-    ahead = await connection.fetchval(
-        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'operation'::regclass"
-    )
     await connection.execute(
         "CREATE TEMPORARY TABLE size AS SELECT $1::integer AS cards, $2::integer AS of_one,"
         " $3::integer AS weeks_back, $4::jsonb AS terms",
         cards,
         min(CARDS_OF_ONE_MAX, cards // 10),
-        weeks - ahead - 1,
+        weeks - PARTITION_WEEKS_AHEAD - 2,
         orjson.dumps(asdict(_TERMS)).decode(),
     )
     await connection.execute(_PAST_WEEKS)

@@ -64,7 +64,7 @@ async def _bench(options: argparse.Namespace) -> int:
         for name, of_function in plans.items()
         for plan in of_function
         if not name.startswith(MAY_LOOK_ANYWHERE)
-        and (plan.rows_scanned_of_weeks or plan.weeks_probed > WEEKS_PROBED_MAX)
+        and (plan.rows_scanned_of_log or plan.weeks_probed > WEEKS_PROBED_MAX)
     ]
     if problems:
         console.print(f"These look through the log: {', '.join(problems)}", style="bold red")

@@ -136,24 +136,22 @@ async def test_what_a_worker_of_the_version_before_takes_after_the_upgrade_is_kn
 async def test_a_command_is_kept_as_long_as_the_log_has_its_week(new_ground: NewGround) -> None:
     """And is forgotten in bounded bites when it has not, also by two at once."""
     ground = await new_ground()
-    monday = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    monday -= timedelta(days=monday.weekday())
-    week = f"operation_{monday - timedelta(days=7):%Y%m%d}"
     async with (
         connected(ground) as owner,
         asyncpg.create_pool(required(ground, "database_url")) as pool,
     ):
-        await owner.execute(f"CREATE TABLE {week} (LIKE operation INCLUDING ALL)")
-        await owner.execute(
-            f"ALTER TABLE operation ATTACH PARTITION {week}"
-            f" FOR VALUES FROM ('{monday - timedelta(days=7)}') TO ('{monday}')"
+        week = await owner.fetchval(
+            "SELECT min(inhrelid::regclass::text) FROM pg_inherits"
+            " WHERE inhparent = 'operation'::regclass"
         )
+        begins = datetime.strptime(week, "operation_%Y%m%d").replace(tzinfo=UTC)
+        ends = begins + timedelta(days=7)
         await pool.execute(
             "INSERT INTO past_command (issuer_id, operation_id, content_hash, recorded_at)"
             " SELECT $1, gen_random_uuid(), '', recorded_at"
             " FROM unnest($2::timestamptz[]) AS u(recorded_at), generate_series(1, 100)",
             bank.ISSUER,
-            [monday - timedelta(days=7), monday - timedelta(seconds=1), monday],
+            [begins, ends - timedelta(seconds=1), ends],
         )
         assert await past_commands.forget_past_commands(pool, 1_000) == 0
         await owner.execute(f"DROP TABLE {week}")
@@ -164,7 +162,7 @@ async def test_a_command_is_kept_as_long_as_the_log_has_its_week(new_ground: New
             assert await past_commands.forget_past_commands(pool, 1_000) == 70
         assert await past_commands.forget_past_commands(pool, 1_000) == 0
         left = await owner.fetch("SELECT DISTINCT recorded_at FROM past_command")
-        assert [row["recorded_at"] for row in left] == [monday]
+        assert [row["recorded_at"] for row in left] == [ends]
 
 
 async def _kept(ground: Settings) -> list[Any]:
