@@ -148,6 +148,21 @@ async def test_a_poll_of_a_few_small_commands_leaves_the_loop_for_nothing_but_it
     assert spy.threads["parse"] == spy.threads["decide"] == {threading.get_ident()}
 
 
+async def test_many_short_records_are_not_rendered_on_the_loop(
+    new_ground: NewGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2,000 dead letters of a byte take 300 ms: their number counts, not only their bytes."""
+    ground = await new_ground(partitions=1, poll_records_max=2_000)
+    spy = _Spy(monkeypatch)
+    places = await bank.send(ground, [Message(b"key", b"{", (), 0)] * 1_000, compression="gzip")
+    async with running_worker(ground):
+        evidence = await verify_all(ground)
+    assert evidence.outcomes(places) == ["NOT_JSON"] * 1_000
+    assert spy.threads["dead_letter"] - {threading.get_ident()}
+    assert max(len(batch) for batch in spy.transactions) > 128
+    assert threading.get_ident() not in spy.threads["decide"]
+
+
 async def test_a_record_of_half_a_million_headers_is_taken_alone_and_published_whole(
     new_ground: NewGround, monkeypatch: pytest.MonkeyPatch
 ) -> None:
