@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
 from lifecycle.kafka import producer
 from lifecycle.kafka.clients import client_options
 from lifecycle.kafka.intake import Intake
+from lifecycle.kafka.polling import BoundedConsumer
 from lifecycle.kafka.producer import LaneProducer
 from lifecycle.settings import Settings
 from lifecycle.supervision import EndedUnaskedError
@@ -144,7 +144,7 @@ async def _is_cancelled(*_: object, **__: object) -> None:
         (Dispatcher, "_count"),
         (_Worker, "_listen_on_one_connection"),
         (_Worker, "_watch_for_standstill"),
-        (AIOKafkaConsumer, "getmany"),
+        (BoundedConsumer, "getmany"),
     ],
 )
 @pytest.mark.parametrize("how", [_raises, _is_cancelled])
