@@ -193,7 +193,7 @@ RAISED_BY: dict[ErrorCode, frozenset[CommandName]] = {
     ErrorCode.CARD_NOT_ACTIVE: _NEW_CARD
     | {CommandName.CLICK_TO_PAY_ENROLMENT, CommandName.CLICK_TO_PAY_UPDATE},
     ErrorCode.VIRTUAL_CARD_LIMIT_REACHED: _CREATION,
-    ErrorCode.DECRYPTION_FAILED: _BRINGS_NUMBER,
+    ErrorCode.DECRYPTION_FAILED: _BRINGS_NUMBER | {CommandName.ACTIVATE},
     ErrorCode.PAN_LUHN_INVALID: _BRINGS_NUMBER,
     ErrorCode.PAN_NOT_REUSABLE: _BRINGS_NUMBER,
     ErrorCode.BIN_RANGE_EXHAUSTED: frozenset({CommandName.CREATE, CommandName.REPLACE}),
