@@ -1,6 +1,6 @@
 """How PostgreSQL answers each statement of the service when there are ten million cards.
 
-`python -m benchmarks.plans --cards 10000000`. Fills a database by SQL, about 25 GB and half an hour
+`python -m benchmarks.plans --cards 10000000`. Fills a database by SQL, about 16 GB and half an hour
 for ten million cards, explains every statement as for a poll at its limit, and drops the database.
 Once by the plan for the very arguments, once by the one for any: a worker may get either. Only
 PostgreSQL is needed: that of the settings, or one of its own. Exit code 1 says that a statement
