@@ -96,6 +96,7 @@ async def test_an_administrator_sets_the_roles_up_as_the_page_says(servers: Serv
                 "LIFECYCLE_DATABASE_URL": login("_worker"),
                 "LIFECYCLE_DATABASE_OWNER_URL": login("_migrate"),
                 "LIFECYCLE_DATABASE_ROLE_PREFIX": f"{word}_card_lifecycle",
+                "LIFECYCLE_ENVIRONMENT": "development",  # these servers speak in clear
             },
             servers.database_url,
         )
