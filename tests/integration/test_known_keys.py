@@ -37,10 +37,10 @@ from tests.support import bank
 from tests.support.bank import Message, card
 from tests.support.ground import connected, own_database, with_database
 from tests.support.guarantees import verify_all
+from tests.support.waiting import SECONDS_MAX
 from tests.support.worker import running_worker
 from tests.unit.vault_keys import encrypted, keys_document, write_keys
 
-_SECONDS_MAX = 60.0
 PAN = "4000000000000002"
 OTHER_PAN = "4000000000000010"
 LIFE = LifeKey("BANK000001", "card-1", 1)
@@ -290,7 +290,7 @@ async def test_a_database_without_numbers_forgets_keys_that_were_made_known_by_m
 async def _stopped(settings: Settings) -> str:
     """Why a worker does not start."""
     with pytest.raises(SettingsError) as error:
-        async with asyncio.timeout(_SECONDS_MAX):
+        async with asyncio.timeout(SECONDS_MAX):
             await run_worker(settings, asyncio.Event())
     return str(error.value)
 

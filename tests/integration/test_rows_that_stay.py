@@ -20,7 +20,7 @@ from lifecycle.postgres.moments import TablesInUseError
 from lifecycle.postgres.roles import Role, role_name
 from lifecycle.settings import Settings
 from tests.support.ground import own_database, with_database
-from tests.support.waiting import until
+from tests.support.waiting import SECONDS_MAX, until
 
 _OPERATION = """
     INSERT INTO operation (lane, seq, id, aggregatetype, aggregateid, type, event_time_ms, payload,
@@ -48,7 +48,6 @@ _CHANGES = {
 }
 _KEPT = tuple(_CHANGES)
 _REFUSED = "is refused: its rows are never changed or removed"
-_SECONDS_MAX = 60.0
 
 
 @asynccontextmanager
@@ -269,12 +268,12 @@ async def test_a_migration_keeps_no_writer_waiting_behind_a_long_transaction(
             )
 
         for _ in range(2):
-            await until(waits, "the migration to wait for the log", seconds_max=_SECONDS_MAX)
+            await until(waits, "the migration to wait for the log")
             # This one comes after it, and so waits behind it, until it lets go.
             await other.execute(_OPERATION)
         assert not migration.done()
         await long_one.commit()
-        async with asyncio.timeout(_SECONDS_MAX):
+        async with asyncio.timeout(SECONDS_MAX):
             await migration
         with pytest.raises(asyncpg.RaiseError, match=_REFUSED):
             await writer.execute("TRUNCATE operation")

@@ -14,9 +14,7 @@ import asyncpg
 from lifecycle.local.folder import Ports, free_port
 from lifecycle.local.postgres_server import USER, installed, read_password, running_postgres
 from lifecycle.local.waiting import Kept, Launch, finished
-from tests.support.waiting import until
-
-_COPY_SECONDS_MAX = 60.0
+from tests.support.waiting import SECONDS_MAX, until
 
 
 class Node:
@@ -141,5 +139,5 @@ async def _copy(primary: Node, replica: Node) -> None:
             *("--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
         ),
     )
-    await finished(launch, _COPY_SECONDS_MAX)
+    await finished(launch, SECONDS_MAX)
     shutil.copy(primary.folder / "password", installation.home / "password")

@@ -9,8 +9,8 @@ from lifecycle.domain.sources import Source
 from lifecycle.postgres.operations import DeadLetterRow
 from lifecycle.settings import Settings
 from lifecycle.worker.publisher import LanePublisher, NotTakenOverError
+from tests.support.waiting import SECONDS_MAX
 
-_SECONDS_MAX = 30.0
 _BYTES_MAX = 100_000
 
 
@@ -54,7 +54,7 @@ async def test_nobody_waits_for_a_publisher_that_has_died(monkeypatch: pytest.Mo
     waiting = {intake, assignment}
     assert not (await asyncio.wait(waiting, timeout=0))[0], "memory is full, and nothing is known"
     died.set()
-    done, _ = await asyncio.wait(waiting, timeout=_SECONDS_MAX)
+    done, _ = await asyncio.wait(waiting, timeout=SECONDS_MAX)
     assert done == waiting
     assert isinstance(assignment.exception(), NotTakenOverError)
     assert [type(error) for error in heard] == [_Broken]
